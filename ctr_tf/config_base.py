@@ -1,0 +1,18 @@
+"""The base of every typed configuration class."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Config(BaseModel):
+    """A frozen, strictly keyed configuration class: an unknown key is an error.
+
+    Example:
+        >>> class Example(Config):
+        ...     units: int = 8
+        >>> Example(units=16).units
+        16
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

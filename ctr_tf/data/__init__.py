@@ -1,0 +1,1 @@
+"""Between log rows, tf.Examples and batches of tensors."""

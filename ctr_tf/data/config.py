@@ -1,0 +1,132 @@
+"""Configuration of the preparation job and of the training input."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from ctr_tf.config_base import Config
+
+
+class Source(Config):
+    """Files of rows.
+
+    Args:
+        path: a path or glob, or several; relative to the dataset's folder where the experiment
+            names a dataset, else to the working directory. A `.gz` name is read decompressed.
+        format: by default what the file name says (`.csv`, `.tsv`, `.jsonl`, `.parquet`).
+        columns: the column names of a file without a header.
+    """
+
+    path: str | list[str]
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
+    columns: list[str] | None = None
+
+
+class Attributes(Source):
+    """Files of user or item attributes, joined to the impressions.
+
+    Args:
+        key: the id column, in these files and in the impressions.
+    """
+
+    key: str
+
+
+class Split(Config):
+    """How requests are divided into training, validation and test.
+
+    Args:
+        by: `time` (by share of requests in time order, or at stated times), `last` (walking back
+            from each user's end, whole requests go to test until it has at least `interactions`
+            rows, the next ones to validation likewise) or `none` (everything is training).
+        fractions: shares of training, validation and test, by time.
+        boundaries: instead of fractions, the Unix seconds at which validation and test begin.
+        interactions: rows of each user in test, and again in validation, at least.
+    """
+
+    by: Literal["time", "last", "none"] = "time"
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    boundaries: tuple[int, int] | None = None
+    interactions: PositiveInt = 10
+
+    @model_validator(mode="after")
+    def _check(self) -> "Split":
+        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-9:
+            raise ValueError(f"fractions must be >= 0 and sum to 1, not {self.fractions}")
+        if self.boundaries and self.boundaries[0] > self.boundaries[1]:
+            raise ValueError(f"boundaries must ascend, not {self.boundaries}")
+        return self
+
+
+class Negatives(Config):
+    """Sampling of negatives for a log that holds positives alone.
+
+    Args:
+        per_positive: negatives for each positive of a request.
+        popularity: the exponent on an item's training count; 0 is uniform, 0.75 is usual.
+        exclude_seen: items that the user met before the request are not negatives of it. Items
+            of the user's future always stay eligible.
+    """
+
+    per_positive: PositiveInt = 4
+    popularity: NonNegativeFloat = 0.0
+    exclude_seen: bool = True
+
+
+class PrepareConfig(Config):
+    """From raw logs to request-shaped TFRecords.
+
+    Args:
+        impressions: the log, a row an impression.
+        users: user attributes.
+        items: item attributes.
+        split: how requests are divided.
+        negatives: sampling of negatives, for positive-only logs.
+        max_bad_share: the share of rejected rows above which the job fails.
+        shards: TFRecord files per split.
+        compression: of the TFRecord files.
+        seed: of negative sampling.
+        runner: a Beam runner, by name or class path.
+        runner_options: options passed to Beam, such as `--direct_num_workers=2`.
+    """
+
+    impressions: Source | None = None
+    users: Attributes | None = None
+    items: Attributes | None = None
+    split: Split = Split()
+    negatives: Negatives | None = None
+    max_bad_share: float = Field(0.001, ge=0, le=1)
+    shards: PositiveInt = 8
+    compression: Literal["gzip", "none"] = "gzip"
+    seed: int = 17
+    runner: str = "FnApiRunner"
+    runner_options: list[str] = []
+
+    @model_validator(mode="after")
+    def _check(self) -> "PrepareConfig":
+        if self.negatives and not self.items:
+            raise ValueError("negatives needs items: the catalogue that negatives are drawn from")
+        return self
+
+
+class InputConfig(Config):
+    """From TFRecords to batches.
+
+    Args:
+        batch_size: requests a batch, over all replicas.
+        shuffle_buffer: records of the shuffle buffer; 0 reads in the order of the files.
+        bucket_lengths: boundaries of behaviour-sequence length; batches hold requests of one
+            bucket, so that less padding is computed. Empty: no buckets.
+        corrupt: `error` on a truncated or corrupt shard, or `skip` what is unreadable and count.
+        parallel: parallel calls of parsing; -1 lets tf.data choose.
+        prefetch: batches made ahead; -1 lets tf.data choose.
+    """
+
+    batch_size: PositiveInt = 512
+    shuffle_buffer: NonNegativeInt = 100_000
+    bucket_lengths: list[PositiveInt] = []
+    corrupt: Literal["error", "skip"] = "error"
+    parallel: int = -1
+    prefetch: int = -1

@@ -1,0 +1,32 @@
+"""What a log row is: features, sides, sequences, labels and keys. Pure Python."""
+
+from ctr_tf.schema.features import (
+    Categorical,
+    Feature,
+    Keys,
+    Numeric,
+    Sequence,
+    SequenceAttribute,
+    Side,
+    Task,
+    Text,
+    Vector,
+)
+from ctr_tf.schema.schema import CANDIDATES_MASK, REQUEST_TIME, InputSpec, Schema
+
+__all__ = [
+    "CANDIDATES_MASK",
+    "REQUEST_TIME",
+    "Categorical",
+    "Feature",
+    "InputSpec",
+    "Keys",
+    "Numeric",
+    "Schema",
+    "Sequence",
+    "SequenceAttribute",
+    "Side",
+    "Task",
+    "Text",
+    "Vector",
+]
