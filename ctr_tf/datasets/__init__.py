@@ -1,0 +1,41 @@
+"""Public datasets: fetch, verify and bring to one normal form of CSV files."""
+
+import difflib
+
+from ctr_tf.datasets.dataset import Dataset, DatasetError
+from ctr_tf.datasets.movielens import MOVIELENS_1M, MOVIELENS_100K
+
+__all__ = ["Dataset", "DatasetError", "get", "names"]
+
+_DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MOVIELENS_100K, MOVIELENS_1M)}
+
+
+def names() -> list[str]:
+    """Lists the datasets that `get` knows.
+
+    Example:
+        >>> names()
+        ['movielens_100k', 'movielens_1m']
+    """
+    return list(_DATASETS)
+
+
+def get(name: str) -> Dataset:
+    """Returns one dataset by name.
+
+    Args:
+        name: One of `names()`.
+
+    Raises:
+        ValueError: If no dataset has that name.
+
+    Example:
+        >>> get("movielens_1m").rows["ratings"]
+        1000209
+    """
+    if name not in _DATASETS:
+        nearest = difflib.get_close_matches(name, _DATASETS, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"dataset must be one of {names()}, got {name!r}; the nearest is {nearest!r}"
+        )
+    return _DATASETS[name]

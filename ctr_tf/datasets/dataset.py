@@ -1,0 +1,133 @@
+"""What a public dataset is, and how its normalised folder is written and checked."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+
+class DatasetError(RuntimeError):
+    """A dataset could not be fetched, or its files are not what they should be."""
+
+
+class Dataset(Protocol):
+    """A public dataset that can be fetched into a folder of CSV files.
+
+    Attributes:
+        name: Name in the registry and of the folder made.
+        description: One line on what the data is.
+        citation: The reference its authors ask for.
+        licence: One line on the terms of use.
+        rows: Expected counts; a key that is the stem of a CSV file counts its rows.
+    """
+
+    name: str
+    description: str
+    citation: str
+    licence: str
+    rows: Mapping[str, int]
+
+    def fetch(self, root: Path, progress: bool = True, source: Path | None = None) -> Path:
+        """Makes `root/name`, whole or not at all, and returns it; at once where it is present.
+
+        Args:
+            root: Folder that holds the datasets.
+            progress: Whether to show a progress bar on standard error.
+            source: Archive already on disk, read in place of the network.
+
+        Raises:
+            DatasetError: If no source gave the expected data; names each source and its reason.
+        """
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes one UTF-8 CSV file with a header and Unix line ends.
+
+    Args:
+        path: File to write.
+        header: Column names.
+        rows: Values in the order of `header`.
+    """
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def check_counts(expected: Mapping[str, int], got: Mapping[str, int]) -> None:
+    """Compares counts by name.
+
+    Args:
+        expected: What the dataset is known to hold.
+        got: What was found, under the same names.
+
+    Raises:
+        DatasetError: If any count differs; lists every one that does.
+
+    Example:
+        >>> check_counts({"users": 3}, {"users": 2})
+        Traceback (most recent call last):
+        ...
+        ctr_tf.datasets.dataset.DatasetError: users: expected 3, got 2
+    """
+    wrong = [
+        f"{key}: expected {count}, got {got[key]}"
+        for key, count in expected.items()
+        if got[key] != count
+    ]
+    if wrong:
+        raise DatasetError("; ".join(wrong))
+
+
+def inspect(folder: Path, tables: Sequence[str]) -> tuple[dict[str, int], str]:
+    """Counts the rows of CSV files and takes one SHA-256 over all their bytes.
+
+    Args:
+        folder: Folder that holds `<table>.csv` for each table.
+        tables: Names of the tables, in the order in which they are hashed.
+
+    Returns:
+        Rows by table, headers left out, and the checksum in hexadecimal.
+
+    Raises:
+        DatasetError: If a file is missing.
+    """
+    rows, digest = {}, hashlib.sha256()
+    for table in tables:
+        path = folder / f"{table}.csv"
+        if not path.is_file():
+            raise DatasetError(f"{path} is missing")
+        lines = 0
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                # No value holds a line end, so that lines and rows are the same.
+                lines += block.count(b"\n")
+                digest.update(block)
+        rows[table] = lines - 1
+    return rows, digest.hexdigest()
+
+
+def verify(folder: Path, rows: Mapping[str, int], sha256: str) -> None:
+    """Checks the files of a fetched dataset and its `dataset.json` against what is expected.
+
+    Args:
+        folder: Folder made by `Dataset.fetch`.
+        rows: Expected rows by table; the files are `<table>.csv`.
+        sha256: Expected checksum, as `inspect` takes it.
+
+    Raises:
+        DatasetError: If a file is missing or unreadable, or a count or checksum differs.
+    """
+    path = folder / "dataset.json"
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        recorded = described["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path} is missing or damaged: {error!r}") from error
+    counted, digest = inspect(folder, tuple(rows))
+    check_counts(rows, counted)
+    for what, got in (("the files in " + str(folder), digest), (str(path), recorded)):
+        if got != sha256:
+            raise DatasetError(f"{what}: expected SHA-256 {sha256}, got {got}")
