@@ -7,7 +7,7 @@ from ctr_tf.datasets.movielens import MOVIELENS_1M, MOVIELENS_100K
 
 __all__ = ["Dataset", "DatasetError", "get", "names"]
 
-_DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MOVIELENS_100K, MOVIELENS_1M)}
+_DATASETS: dict[str, Dataset] = {each.name: each for each in (MOVIELENS_100K, MOVIELENS_1M)}
 
 
 def names() -> list[str]:
