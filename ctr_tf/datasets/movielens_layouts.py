@@ -106,9 +106,13 @@ def read_site_100k(files: dict[str, bytes]) -> Tables:
         split_lines(name, content, "latin-1", separator, width)
         for (name, content), (separator, width) in zip(files.items(), shapes, strict=True)
     )
+    if len(kinds) != 19:
+        raise DatasetError(f"u.genre: expected 19 genres, one per flag of u.item, got {len(kinds)}")
     titles = {number: item_id(title) for number, title, *_ in films}
     genres = {
-        titles[number]: tuple(kind for (kind, _), flag in zip(kinds, flags, strict=True) if flag == "1")
+        titles[number]: tuple(
+            kind for (kind, _), flag in zip(kinds, flags, strict=True) if flag == "1"
+        )
         for number, _, _, _, _, *flags in films
     }
     users = [(user, gender, age, *rest) for user, age, gender, *rest in people]

@@ -264,6 +264,14 @@ def test_wrong_contents_are_errors_that_name_the_place(tmp_path, small_1m, membe
     assert list((tmp_path / "root").iterdir()) == []
 
 
+def test_genre_list_of_another_length_is_an_error(tmp_path):
+    members = SITE_100K | {"ml-100k/u.genre": "unknown|0\nAction|1\n"}
+    with pytest.raises(DatasetError, match="u.genre: expected 19 genres, .*, got 2"):
+        MOVIELENS_100K.fetch(
+            tmp_path / "root", progress=False, source=site_zip(tmp_path / "a.zip", members)
+        )
+
+
 def test_wheel_that_is_not_utf8_is_an_error(tmp_path, small_1m):
     path = tmp_path / "latin.whl"
     with zipfile.ZipFile(path, "w") as archive:
