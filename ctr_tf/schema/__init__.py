@@ -1,6 +1,7 @@
 """What a log row is: features, sides, sequences, labels and keys. Pure Python."""
 
 from ctr_tf.schema.features import (
+    MISSING_INT,
     Categorical,
     Feature,
     Keys,
@@ -21,6 +22,7 @@ __all__ = [
     "Feature",
     "InputSpec",
     "Keys",
+    "MISSING_INT",
     "Numeric",
     "Schema",
     "Sequence",

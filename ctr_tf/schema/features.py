@@ -10,6 +10,9 @@ from ctr_tf.config_base import Config
 
 Side = Literal["user", "context", "candidate"]
 
+MISSING_INT = -(2**63)
+"""Stands for a missing integer id, as the empty string does for a missing string."""
+
 
 class Feature(Config):
     """What all kinds of feature share.

@@ -1,0 +1,186 @@
+"""The manifest of a prepared folder: what was written, from what, with which schema."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import NonNegativeInt, ValidationError
+
+from ctr_tf.config_base import Config
+from ctr_tf.schema import Schema
+
+MANIFEST = "manifest.json"
+SCHEMA = "schema.json"
+VOCABULARIES = "vocabularies"
+STATISTICS = "statistics.json"
+ITEM_FREQUENCY = "item_frequency.parquet"
+CATALOGUE = "catalogue.jsonl.gz"
+REJECTS = "rejects"
+SPLITS = ("train", "validation", "test")
+
+
+class ManifestError(ValueError):
+    """A prepared folder is missing, incomplete, or not what the reader needs."""
+
+
+class RecordFile(Config):
+    """One TFRecord file.
+
+    Args:
+        name: path within the prepared folder.
+        records: requests it holds.
+        size: bytes.
+    """
+
+    name: str
+    records: NonNegativeInt
+    size: NonNegativeInt
+
+
+class SplitManifest(Config):
+    """What one split holds.
+
+    Args:
+        files: the TFRecord files; a shard without requests has none.
+        requests: records.
+        candidates: candidates of all requests, sampled negatives included.
+        negatives: sampled negatives.
+        positives: labels that are 1, by task.
+        users: users with a request in this split.
+        users_without_training_rows: those of them without a request in training.
+        first_time: Unix seconds of the first request; None without `keys.time`.
+        last_time: Unix seconds of the last request.
+    """
+
+    files: list[RecordFile] = []
+    requests: NonNegativeInt = 0
+    candidates: NonNegativeInt = 0
+    negatives: NonNegativeInt = 0
+    positives: dict[str, NonNegativeInt] = {}
+    users: NonNegativeInt = 0
+    users_without_training_rows: NonNegativeInt = 0
+    first_time: int | None = None
+    last_time: int | None = None
+
+
+class Rows(Config):
+    """Rows of one kind of source.
+
+    Args:
+        read: rows seen.
+        rejected: rows left out, each in the rejects files with its reason.
+    """
+
+    read: NonNegativeInt = 0
+    rejected: NonNegativeInt = 0
+
+
+class Manifest(Config):
+    """What a prepared folder holds.
+
+    Args:
+        schema_fingerprint: of the schema that the records were written with.
+        splits: train, validation and test.
+        rows: by source: impressions, users, items.
+        rejects: rejected rows by reason.
+        warnings: what was accepted but is worth knowing, by reason.
+        boundaries: Unix seconds at which validation and test begin, for a split by time; None
+            where that split is empty.
+        largest_user: the most rows of one user.
+        config: the job's configuration.
+        versions: of the software that wrote the folder.
+
+    Example:
+        >>> manifest = Manifest(schema_fingerprint="ab", splits={"train": SplitManifest()})
+        >>> manifest.split("train")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ctr_tf.data.manifest.ManifestError: split 'train' is empty: 0 requests; requests by ...
+    """
+
+    schema_fingerprint: str
+    splits: dict[str, SplitManifest]
+    rows: dict[str, Rows] = {}
+    rejects: dict[str, NonNegativeInt] = {}
+    warnings: dict[str, NonNegativeInt] = {}
+    boundaries: tuple[float | None, float | None] | None = None
+    largest_user: NonNegativeInt = 0
+    config: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+    def split(self, name: str) -> SplitManifest:
+        """The split of that name.
+
+        Raises:
+            ManifestError: there is no such split, or it is empty.
+        """
+        if name not in self.splits:
+            near = difflib.get_close_matches(name, self.splits, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"splits: {', '.join(self.splits)}"
+            raise ManifestError(f"no split {name!r}; {hint}")
+        found = self.splits[name]
+        if found.requests == 0:
+            held = ", ".join(f"{key} {value.requests}" for key, value in self.splits.items())
+            raise ManifestError(
+                f"split {name!r} is empty: 0 requests; requests by split: {held}; check "
+                "prepare.split"
+            )
+        return found
+
+    def paths(self, folder: Path, split: str) -> list[Path]:
+        """The TFRecord files of a split, in order.
+
+        Raises:
+            ManifestError: there is no such split, or it is empty.
+        """
+        return [Path(folder) / file.name for file in self.split(split).files]
+
+    def write(self, folder: Path) -> None:
+        """Writes `manifest.json`, under a temporary name first."""
+        path = Path(folder) / MANIFEST
+        partial = path.with_name(f".{MANIFEST}.partial")
+        partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+
+    @classmethod
+    def read(cls, folder: Path, schema: Schema | None = None) -> "Manifest":
+        """Reads and checks the manifest of a prepared folder.
+
+        Args:
+            folder: what the preparation job wrote.
+            schema: the schema in use, whose fingerprint must be the manifest's.
+
+        Raises:
+            ManifestError: no manifest, an unreadable one, a listed file that is missing or whose
+                size differs.
+            ValueError: another schema's fingerprint.
+        """
+        path = Path(folder) / MANIFEST
+        try:
+            manifest = cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ManifestError(
+                f"{folder}: no {MANIFEST}; it is not a prepared folder, or its preparation did "
+                "not end"
+            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise ManifestError(f"{path}: {where}: {first['msg']}") from error
+        if schema is not None:
+            schema.check_fingerprint(manifest.schema_fingerprint, path)
+        for split in manifest.splits.values():
+            for file in split.files:
+                _check_file(Path(folder) / file.name, file)
+        return manifest
+
+
+def _check_file(path: Path, file: RecordFile) -> None:
+    if not path.exists():
+        raise ManifestError(f"{path}: listed in the manifest but missing")
+    size = path.stat().st_size
+    if size != file.size:
+        raise ManifestError(f"{path}: {size} bytes, the manifest says {file.size}")
