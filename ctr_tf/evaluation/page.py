@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def render_page(report: Report, curves: Curves, title: str) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(metric_title=metric_title, value_text=value_text)
+    environment.filters.update(metric_title=metric_title, value_text=value_text, utc=_utc)
     return environment.get_template("report.html.jinja").render(
         title=title,
         report=report,
@@ -63,6 +64,7 @@ def _task(name: str, result: dict[str, Any]) -> dict[str, Any]:
     from ctr_tf.evaluation import plots
 
     frequency, history = result["item_frequency"], result["history_length"]
+    overall = result["metrics"]["auc"]["value"]
     return {
         "name": name,
         "counts": result["counts"],
@@ -75,11 +77,15 @@ def _task(name: str, result: dict[str, Any]) -> dict[str, Any]:
             "scores by class": plots.score_histogram(result["score_bins"]),
             "AUC by training frequency of the item": plots.auc_by_bucket(
                 frequency["buckets"],
+                overall,
                 "AUC by item frequency",
                 "occurrences of the item in training rows",
             ),
             "AUC by history length": plots.auc_by_bucket(
-                history["buckets"], "AUC by history length", "behaviours before the request"
+                history["buckets"],
+                overall,
+                "AUC by history length",
+                "behaviours before the request",
             ),
         },
         "slices": [
@@ -87,6 +93,10 @@ def _task(name: str, result: dict[str, Any]) -> dict[str, Any]:
             ("AUC by history length", "behaviours", history),
         ],
     }
+
+
+def _utc(date: str) -> str:
+    return datetime.fromisoformat(date).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _rate(counts: dict[str, int]) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from ctr_tf.evaluation.curves import Curves
 
@@ -77,16 +77,30 @@ def calibration(bins: list[dict[str, Any]]) -> str | None:
         span = [min(scores), max(scores)]
         upper.plot(span, span, color=GREY, linestyle="--", linewidth=1, label="calibrated")
         upper.errorbar(
-            scores, rates, errors, color=BLUE, marker="o", markersize=4, linewidth=1.2,
-            elinewidth=1, capsize=2, label="observed",
+            scores,
+            rates,
+            errors,
+            color=BLUE,
+            marker="o",
+            markersize=4,
+            linewidth=1.2,
+            elinewidth=1,
+            capsize=2,
+            label="observed",
         )
         _finish(upper, "Calibration", "", "click-through rate")
         widths = [max(b["high"] - b["low"], 1e-3) for b in filled]
         lower.bar(
-            [b["low"] for b in filled], [b["impressions"] for b in filled], widths,
-            align="edge", color=BLUE, alpha=0.5, edgecolor="white", linewidth=0.5,
+            [b["low"] for b in filled],
+            [b["impressions"] for b in filled],
+            widths,
+            align="edge",
+            color=BLUE,
+            alpha=0.5,
+            edgecolor="white",
+            linewidth=0.5,
         )
-        lower.set_yscale("log")
+        _count_scale(lower, [b["impressions"] for b in filled])
         _finish(lower, "", "mean score", "impressions")
         return _data_uri(figure)
 
@@ -104,8 +118,12 @@ def score_histogram(bins: list[dict[str, Any]]) -> str | None:
         if edges[0] == edges[-1]:
             edges = [edges[0] - 5e-4, edges[0] + 5e-4]
         classes = (
-            (f"negatives ({negatives:,})", [b["impressions"] - b["positives"] for b in bins],
-             negatives, ORANGE),
+            (
+                f"negatives ({negatives:,})",
+                [b["impressions"] - b["positives"] for b in bins],
+                negatives,
+                ORANGE,
+            ),
             (f"positives ({positives:,})", [b["positives"] for b in bins], positives, BLUE),
         )
         for label, counts, total, colour in classes:
@@ -116,31 +134,42 @@ def score_histogram(bins: list[dict[str, Any]]) -> str | None:
         return _data_uri(figure)
 
 
-def auc_by_bucket(buckets: list[dict[str, Any]], title: str, axis: str) -> str | None:
+def auc_by_bucket(
+    buckets: list[dict[str, Any]], overall: float | None, title: str, axis: str
+) -> str | None:
     """AUC by bucket with its 95 % intervals, above the impressions; None without a value."""
     filled = [b for b in buckets if b["impressions"]]
-    if not any(b["auc"]["value"] is not None for b in filled):
+    if overall is None or not any(b["auc"]["value"] is not None for b in filled):
         return None
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.6, 4.0), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         for position, bucket in enumerate(filled):
-            _point(upper, position, bucket["auc"])
-        upper.axhline(0.5, color=GREY, linestyle="--", linewidth=1)
-        _finish(upper, title, "", "AUC", legend=False)
+            _point(upper, position, bucket["auc"], overall)
+        upper.axhline(overall, color=GREY, linestyle="--", linewidth=1)
+        upper.set_title(f"dashed: all, {overall:.4f}", loc="right", fontsize=9, color=GREY)
+        _finish(upper, title, "", "AUC")
         positions = range(len(filled))
         lower.bar(positions, [b["impressions"] for b in filled], color=BLUE, alpha=0.5, width=0.6)
-        lower.set_yscale("log")
+        _count_scale(lower, [b["impressions"] for b in filled])
         lower.set_xticks(positions, [b["bucket"] for b in filled])
         lower.set_xlim(-0.6, len(filled) - 0.4)
-        _finish(lower, "", axis, "impressions", legend=False)
+        _finish(lower, "", axis, "impressions")
         return _data_uri(figure)
 
 
-def _point(axes: Axes, position: int, metric: dict[str, Any]) -> None:
+def _count_scale(axes: Axes, counts: list[int]) -> None:
+    """A log scale over whole decades, labelled at the decades alone."""
+    low, high = (math.log10(count) for count in (min(counts), max(counts)))
+    # Half a decade below the least count, so that its bar can be seen.
+    axes.set(yscale="log", ylim=(10 ** math.floor(low - 0.5), 10 ** max(math.ceil(high), 1)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _point(axes: Axes, position: int, metric: dict[str, Any], overall: float) -> None:
     if metric["value"] is None:
         axes.annotate(
-            "undefined", (position, 0.5), ha="center", va="bottom", fontsize=8, color=GREY
+            "undefined", (position, overall), ha="center", va="bottom", fontsize=8, color=GREY
         )
         return
     if metric["low"] is not None:
@@ -151,16 +180,21 @@ def _point(axes: Axes, position: int, metric: dict[str, Any]) -> None:
 def _line(axes: Axes, steps: list[int], values: list[float], label: str, colour: str) -> None:
     marker = "o" if len(steps) <= 30 else None
     axes.plot(
-        steps, values, color=colour, linewidth=1.5, marker=marker, markersize=3,
+        steps,
+        values,
+        color=colour,
+        linewidth=1.5,
+        marker=marker,
+        markersize=3,
         label=label.replace("_", " "),
     )
 
 
-def _finish(axes: Axes, title: str, x_label: str, y_label: str, legend: bool = True) -> None:
+def _finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    if legend and axes.get_legend_handles_labels()[1]:
+    if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=9)
 
 

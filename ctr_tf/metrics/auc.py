@@ -127,8 +127,6 @@ def undefined_for_one_class(labels: NDArray) -> MetricValue | None:
     if len(labels) == 0:
         return MetricValue.undefined("no rows", **counts)
     if 0 in counts.values():
-        reason = (
-            f"one class only: {counts['positives']} positives, {counts['negatives']} negatives"
-        )
+        reason = f"one class only: {counts['positives']} positives, {counts['negatives']} negatives"
         return MetricValue.undefined(reason, **counts)
     return None

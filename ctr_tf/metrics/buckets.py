@@ -32,9 +32,7 @@ class Buckets:
     def __post_init__(self) -> None:
         ascending = all(low < high for low, high in zip(self.bounds, self.bounds[1:], strict=False))
         if not self.bounds or self.bounds[0] != 0 or not ascending:
-            raise ValueError(
-                f"`bounds` must ascend strictly from 0, received {list(self.bounds)}"
-            )
+            raise ValueError(f"`bounds` must ascend strictly from 0, received {list(self.bounds)}")
 
     @property
     def names(self) -> list[str]:

@@ -72,7 +72,9 @@ def normalised_entropy(
             return undefined
         base_rate = float(np.average(rows.labels, weights=rows.weights))
     elif not 0 < base_rate < 1:
-        raise ValueError(f"`base_rate` must be between 0 and 1, both excluded, received {base_rate}")
+        raise ValueError(
+            f"`base_rate` must be between 0 and 1, both excluded, received {base_rate}"
+        )
     loss = log_loss(rows.labels, rows.scores, rows.weights)
     if loss.value is None:
         return loss
@@ -104,9 +106,7 @@ def calibration_ratio(
     observed = float(rows.weights @ rows.labels)
     if observed == 0:
         return MetricValue.undefined("no positives", predicted=predicted, observed=observed)
-    return MetricValue(
-        predicted / observed, details={"predicted": predicted, "observed": observed}
-    )
+    return MetricValue(predicted / observed, details={"predicted": predicted, "observed": observed})
 
 
 def check_probabilities(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> Rows:

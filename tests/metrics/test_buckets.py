@@ -1,0 +1,61 @@
+"""Buckets of a count and the long tail, by hand."""
+
+import numpy as np
+import pytest
+
+from ctr_tf.metrics import Buckets, long_tail
+
+
+def test_every_count_is_in_the_bucket_that_its_name_says():
+    buckets = Buckets()
+    counts = [0, 1, 4, 5, 19, 20, 99, 100, 10**9]
+    assert [buckets.names[index] for index in buckets.of(counts)] == [
+        "0",
+        "1-4",
+        "1-4",
+        "5-19",
+        "5-19",
+        "20-99",
+        "20-99",
+        "100+",
+        "100+",
+    ]
+
+
+@pytest.mark.parametrize("bounds", [[], [1, 2], [0, 5, 5], [0, 7, 3]])
+def test_bounds_must_ascend_from_zero(bounds):
+    with pytest.raises(ValueError, match="`bounds` must ascend strictly from 0, received"):
+        Buckets(bounds)
+
+
+def test_long_tail_is_the_least_frequent_fifth_with_ties_by_item():
+    # Ten items, two of them in the tail: item 7 (seen once), then 2 before 5 (both twice).
+    frequency = np.array([9, 8, 2, 7, 6, 2, 5, 1, 30, 40])
+    items = np.tile(np.arange(10), 3)
+    mask, counts = long_tail(items, frequency[items])
+    assert sorted(set(items[mask].tolist())) == [2, 7]
+    assert mask.sum() == 6
+    assert counts == {
+        "items": 10,
+        "tail_items": 2,
+        "tail_highest_frequency": 2,
+        "impressions_of_unknown_item": 0,
+    }
+
+
+def test_the_tail_rounds_up_but_not_for_floating_point():
+    for items, tail in ((15, 3), (16, 4), (1, 1)):
+        assert long_tail(np.arange(items), np.arange(items))[1]["tail_items"] == tail
+
+
+def test_unknown_items_are_in_no_tail_and_counted():
+    mask, counts = long_tail([-1, 3, 4], [0, -1, 9])
+    assert mask.tolist() == [False, False, True]
+    assert (counts["items"], counts["impressions_of_unknown_item"]) == (1, 2)
+
+
+def test_two_frequencies_of_one_item_are_an_error():
+    with pytest.raises(ValueError, match="one number an item, received 5 and 6 for item 3"):
+        long_tail([3, 3], [5, 6])
+    with pytest.raises(ValueError, match="`share` must be above 0 and at most 1, received 0"):
+        long_tail([3], [5], share=0)
