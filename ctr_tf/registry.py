@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 from dataclasses import dataclass
-from typing import Callable, TypeVar
+from typing import TYPE_CHECKING, Callable, TypeVar
 
-from ctr_tf.models.config import ModelConfig
+if TYPE_CHECKING:
+    from ctr_tf.models.config import ModelConfig
 
 Body = TypeVar("Body", bound=type)
 

@@ -1,1 +1,36 @@
-"""Shared blocks of the architectures."""
+"""Shared blocks of the architectures.
+
+Names load on first use, so that an architecture's file, which holds its configuration too, can be
+read without importing Keras.
+"""
+
+from importlib import import_module
+
+from ctr_tf.layers import names as names
+
+_HOME = {
+    "ActivationUnit": "ctr_tf.layers.attention.target",
+    "Cross": "ctr_tf.layers.interaction.cross",
+    "Dice": "ctr_tf.layers.activation",
+    "EmbeddingTables": "ctr_tf.layers.embedding.tables",
+    "MLP": "ctr_tf.layers.dense",
+    "MaskedBatchNorm": "ctr_tf.layers.normalization",
+    "SplitDense": "ctr_tf.layers.dense",
+    "SplitMLP": "ctr_tf.layers.dense",
+    "TableSpec": "ctr_tf.layers.embedding.tables",
+    "activation": "ctr_tf.layers.activation",
+    "concat": "ctr_tf.layers.shapes",
+    "fm_second_order": "ctr_tf.layers.interaction.fm",
+    "fm_sums": "ctr_tf.layers.interaction.fm",
+    "masked_mean": "ctr_tf.layers.sequence.pooling",
+    "per_candidate": "ctr_tf.layers.shapes",
+    "pool": "ctr_tf.layers.sequence.pooling",
+}
+
+__all__ = ["names", *sorted(_HOME)]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'ctr_tf.layers' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

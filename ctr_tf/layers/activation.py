@@ -1,0 +1,91 @@
+"""Activations, those with batch statistics included."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.names import Activation
+from ctr_tf.layers.normalization import MaskedBatchNorm
+from ctr_tf.types import Tensor
+
+
+class Dice(keras.layers.Layer):
+    """Data-adaptive activation (Zhou et al. 2018, arXiv:1706.06978, equation 4).
+
+    f(s) = p(s) s + (1 - p(s)) alpha s, with p(s) = sigmoid((s - E[s]) / sqrt(Var[s] + epsilon)).
+    E and Var are those of the batch's valid positions in training, moving averages afterwards.
+
+    Args:
+        epsilon: added to the variance.
+        momentum: of the moving averages.
+
+    Shapes:
+        x: (..., D); weights: x's shape without its last axis; returns (..., D).
+
+    Example:
+        >>> Dice()(ops.zeros((2, 3))).shape
+        TensorShape([2, 3])
+    """
+
+    def __init__(self, epsilon: float = 1e-8, momentum: float = 0.99, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = MaskedBatchNorm(
+            momentum=momentum, epsilon=epsilon, center=False, scale=False, name="norm"
+        )
+
+    def build(self, input_shape):
+        self.norm.build(input_shape)
+        self.alpha = self.add_weight(name="alpha", shape=(input_shape[-1],), initializer="zeros")
+
+    def call(self, x: Tensor, weights: Tensor | None = None, training: bool = False) -> Tensor:
+        p = ops.sigmoid(self.norm(x, weights, training=training))
+        return x * (p + (1 - p) * ops.cast(self.alpha, x.dtype))
+
+
+class _Stateless(keras.layers.Layer):
+    """A plain activation under the call signature of `Dice`."""
+
+    def __init__(self, name: str):
+        super().__init__(name=name)
+        self.function = keras.activations.get(name)
+
+    def call(self, x: Tensor, weights: Tensor | None = None, training: bool = False) -> Tensor:
+        return self.function(x)
+
+
+class PReLU(keras.layers.Layer):
+    """Rectifier with a learned negative slope a channel (He et al. 2015, arXiv:1502.01852, eq. 1).
+
+    Shapes:
+        x: (..., D); returns (..., D).
+    """
+
+    def build(self, input_shape):
+        self.alpha = self.add_weight(
+            name="alpha",
+            shape=(input_shape[-1],),
+            initializer=keras.initializers.Constant(0.25),
+        )
+
+    def call(self, x: Tensor, weights: Tensor | None = None, training: bool = False) -> Tensor:
+        return ops.where(x > 0, x, x * ops.cast(self.alpha, x.dtype))
+
+
+def activation(name: Activation) -> keras.layers.Layer:
+    """The activation of that name, as a layer called with (x, weights, training).
+
+    Raises:
+        ValueError: no such activation.
+
+    Example:
+        >>> activation("relu")(ops.array([-1.0, 2.0])).numpy().tolist()
+        [0.0, 2.0]
+    """
+    if name == "dice":
+        return Dice(name="dice")
+    if name == "prelu":
+        return PReLU(name="prelu")
+    if name not in ("relu", "sigmoid", "tanh", "linear"):
+        raise ValueError(f"activation: no activation {name!r}")
+    return _Stateless(name)

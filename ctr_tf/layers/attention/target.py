@@ -1,0 +1,95 @@
+"""DIN's attention of a candidate over the user's behaviours."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.dense import SplitMLP
+from ctr_tf.layers.names import Activation
+from ctr_tf.types import Tensor
+
+
+class ActivationUnit(keras.layers.Layer):
+    """The local activation unit of DIN (arXiv:1706.06978, equation 3 and figure 2).
+
+    v_U(A) = sum_j a(e_j, v_A) e_j, where a is an MLP over [q, k, q - k, q * k] and its weights are
+    not normalised (softmax over the valid behaviours by option). The MLP's first layer is linear in
+    q and k up to the product: q (W_q + W_d) + k (W_k - W_d) + (q * k) W_p + b, so the key part is
+    projected once a user.
+
+    Args:
+        width: D, of a query and of the part of a key that it is compared with.
+        extra: E, width of key attributes that the candidate has no counterpart of; they enter as
+            k alone.
+        units: hidden widths of the MLP.
+        activation_name: of its hidden layers.
+        softmax: whether weights are normalised over the valid behaviours.
+
+    Shapes:
+        keys (B, L, D + E) and mask (B, L) to `keys_state`; queries (B, N, D); values (B, L, V);
+        returns (B, N, V), zeros where no behaviour is valid.
+
+    Example:
+        >>> unit = ActivationUnit(4, units=[8])
+        >>> keys, mask = ops.ones((2, 3, 4)), ops.ones((2, 3), dtype="bool")
+        >>> projected = unit.project_keys(keys)
+        >>> unit(ops.ones((2, 5, 4)), keys, projected, mask, keys).shape
+        TensorShape([2, 5, 4])
+    """
+
+    def __init__(
+        self,
+        width: int,
+        units: Sequence[int],
+        extra: int = 0,
+        activation_name: Activation = "dice",
+        softmax: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.width = width
+        self.softmax = softmax
+        self.mlp = SplitMLP(
+            {"q": width, "k": width, "q-k": width, "q*k": width, "extra": extra},
+            units,
+            activation_name,
+            name="mlp",
+        )
+        self.score = keras.layers.Dense(1, name="score")
+
+    def project_keys(self, keys: Tensor) -> Tensor:
+        """What the MLP's first layer makes of the keys (B, L, D + E) alone: (B, L, units[0])."""
+        own = keys[..., : self.width]
+        product = self.mlp.part("k", own) - self.mlp.part("q-k", own)
+        if keys.shape[-1] > self.width:
+            product = product + self.mlp.part("extra", keys[..., self.width :])
+        return product
+
+    def call(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        projected_keys: Tensor,
+        mask: Tensor,
+        values: Tensor,
+        weights: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
+        query_part = self.mlp.part("q", queries) + self.mlp.part("q-k", queries)
+        product = queries[:, :, None, :] * keys[:, None, :, : self.width]
+        valid = ops.cast(mask, "float32")[:, None, :]
+        hidden = self.mlp(
+            [query_part[:, :, None, :], projected_keys[:, None, :, :], self.mlp.part("q*k", product)],
+            valid if weights is None else valid * ops.cast(weights, "float32")[:, :, None],
+            training=training,
+        )
+        scores = ops.squeeze(self.score(hidden), axis=-1)
+        if self.softmax:
+            # The lowest finite score instead of -inf: a row of padding alone must not give NaN.
+            scores = ops.where(mask[:, None, :], ops.cast(scores, "float32"), -1e9)
+            scores = ops.softmax(scores, axis=-1)
+        scores = ops.where(mask[:, None, :], ops.cast(scores, values.dtype), 0)
+        return ops.matmul(scores, values)

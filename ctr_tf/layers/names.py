@@ -1,0 +1,6 @@
+"""Names that configurations use; nothing here imports Keras."""
+
+from typing import Literal
+
+Activation = Literal["relu", "dice", "prelu", "sigmoid", "tanh", "linear"]
+Combiner = Literal["mean", "sum", "sqrtn"]

@@ -1,0 +1,33 @@
+"""Joining user-side and candidate-side tensors along the candidate axis."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from keras import ops
+
+from ctr_tf.types import Tensor
+
+
+def concat(values: Iterable[Tensor | None]) -> Tensor | None:
+    """Concatenates along the last axis; None for nothing to concatenate.
+
+    Example:
+        >>> concat([ops.ones((2, 3)), None, ops.zeros((2, 1))]).shape
+        TensorShape([2, 4])
+    """
+    present = [value for value in values if value is not None]
+    if not present:
+        return None
+    return present[0] if len(present) == 1 else ops.concatenate(present, axis=-1)
+
+
+def per_candidate(value: Tensor, mask: Tensor) -> Tensor:
+    """Broadcasts a per-request (B, D) to the candidates of `mask` (B, N): (B, N, D).
+
+    Example:
+        >>> per_candidate(ops.ones((2, 3)), ops.ones((2, 5), dtype="bool")).shape
+        TensorShape([2, 5, 3])
+    """
+    shape = ops.shape(mask)
+    return ops.broadcast_to(value[:, None, :], (shape[0], shape[1], value.shape[-1]))

@@ -1,0 +1,70 @@
+"""What an architecture's file defines: a body with a user tower and an item tower."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ctr_tf.models.config import ModelConfig
+from ctr_tf.types import (
+    CandidateSide,
+    ContextSide,
+    Representation,
+    State,
+    Tensor,
+    UserSide,
+    Widths,
+)
+
+
+class Body:
+    """The base of every architecture's body; `CTRModel` embeds for it and puts heads on it.
+
+    A body makes its layers in `__init__`, as attributes that are Keras layers or lists of them, and
+    implements the two towers. What depends on the user alone belongs in `user_tower`.
+
+    Attributes:
+        views: extra embeddings it wants of every feature: view name to width.
+        one_width: whether every field must have the embedding's default width, numbers included
+            (they are then multiplied by a learned vector); otherwise a number is a field of
+            width 1.
+    """
+
+    views: ClassVar[dict[str, int]] = {}
+    one_width: ClassVar[bool] = False
+
+    def __init__(self, config: ModelConfig, widths: Widths):
+        self.config = config
+        self.widths = widths
+
+    def user_tower(self, user: UserSide, training: bool) -> State:
+        """All that depends on the user alone: flat, dense, first axis B.
+
+        A body without a user side returns an empty state.
+        """
+        return {}
+
+    def item_tower(
+        self,
+        state: State,
+        context: ContextSide,
+        candidates: CandidateSide,
+        training: bool,
+    ) -> Representation:
+        """What it says of each candidate, (B, N, H), from the user tower's state."""
+        raise TypeError(f"{type(self).__name__} defines no item_tower")
+
+
+def pooled_history(user: UserSide) -> list[Tensor]:
+    """The mean of each behaviour attribute, for bodies without attention: (B, D) each."""
+    from ctr_tf import layers
+
+    return [
+        layers.masked_mean(value, sequence.mask)
+        for sequence in user.sequences.values()
+        for value in sequence.values.values()
+    ]
+
+
+def pooled_widths(widths: Widths) -> list[int]:
+    """The widths of what `pooled_history` returns."""
+    return [width for sequence in widths.sequences.values() for width in sequence.values()]

@@ -1,0 +1,1 @@
+"""Architectures over behaviour sequences."""

@@ -1,0 +1,190 @@
+"""From indices and normalised numbers to the embedded sides that bodies read."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+import keras
+import numpy as np
+from keras import ops
+
+from ctr_tf.layers.embedding.config import EmbeddingConfig
+from ctr_tf.layers.embedding.tables import EmbeddingTables, TableSpec
+from ctr_tf.layers.sequence.pooling import pool
+from ctr_tf.schema import REQUEST_TIME, Categorical, Numeric, Schema, Text, Vector
+from ctr_tf.types import Behaviours, CandidateSide, ContextSide, Fields, Tensor, UserSide, Widths
+
+
+class Embedder(keras.layers.Layer):
+    """Embeds the preprocessed features of a schema.
+
+    A categorical feature is a row of its encoder's table, several values are pooled, text is its
+    pooled words, a vector is a row of its cached table times a learned projection, a number is a
+    field of width 1, or times a learned vector where `one_width` is set.
+
+    Args:
+        schema: features and sequences.
+        rows: rows of each encoder's table (see `Vocabularies.rows`).
+        config: widths, initialisers, regularisers.
+        vectors: cached tables of vector features, (rows, width).
+        views: extra embeddings of every feature: view name to width.
+        one_width: whether numbers are multiplied by a learned vector of the default width.
+        user_context: context features that count as user fields.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        rows: dict[str, int],
+        config: EmbeddingConfig,
+        vectors: dict[str, np.ndarray],
+        views: dict[str, int],
+        one_width: bool,
+        user_context: Iterable[str] = (),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.schema = schema
+        self.views = dict(views)
+        self.numeric_width = config.width if one_width else None
+        specs = []
+        self.widths_of: dict[str, int] = {}
+        unknown = sorted(set(config.tables) - set(schema.encoders))
+        if unknown:
+            raise ValueError(
+                f"model.embedding.tables: no table {unknown[0]!r}; "
+                f"tables: {', '.join(schema.encoders)}"
+            )
+        for name, feature in schema.encoders.items():
+            table = config.table(name)
+            if one_width and table.width != config.width:
+                raise ValueError(
+                    f"model.embedding.tables.{name}.width: this architecture needs one width, "
+                    f"{config.width}, got {table.width}"
+                )
+            self.widths_of[name] = table.width
+            if isinstance(feature, (Categorical, Text)):
+                specs.append(TableSpec(name, rows[name], **table.model_dump()))
+                for view, width in self.views.items():
+                    own = {**table.model_dump(), "width": width}
+                    specs.append(TableSpec(f"{name}/{view}", rows[name], **own))
+        self.tables = EmbeddingTables(specs, name="tables") if specs else None
+        self.vectors = {}
+        self.projections = {}
+        for name, feature in schema.encoders.items():
+            if isinstance(feature, Vector):
+                self.vectors[name] = self.add_weight(
+                    name=f"{name}_vectors",
+                    shape=vectors[name].shape,
+                    initializer=lambda shape, dtype=None, table=vectors[name]: ops.convert_to_tensor(
+                        table, dtype
+                    ),
+                    trainable=feature.trainable,
+                    autocast=False,
+                )
+            if isinstance(feature, Vector) or (isinstance(feature, Numeric) and one_width):
+                self.projections[name] = self._projection(name, self.widths_of[name])
+            if isinstance(feature, (Vector, Numeric)):
+                for view, width in self.views.items():
+                    self.projections[f"{name}/{view}"] = self._projection(f"{name}_{view}", width)
+        user_context = tuple(user_context)
+        context = list(schema.side("context"))
+        missing = sorted(set(user_context) - set(context))
+        if missing:
+            raise ValueError(
+                f"model.user_context: {missing[0]!r} is no context feature; they are: {context}"
+            )
+        self.side_features = {
+            "user": [*schema.side("user"), *user_context],
+            "context": [name for name in context if name not in user_context],
+            "candidate": list(schema.side("candidate")),
+        }
+        self.built = True
+
+    def _projection(self, name: str, width: int) -> keras.layers.Layer:
+        return keras.layers.Dense(width, use_bias=False, name=f"{name}_projection")
+
+    @property
+    def widths(self) -> Widths:
+        """The widths of everything embedded."""
+        width = {name: self._width(name) for name in self.schema.features}
+        return Widths(
+            **{side: {n: width[n] for n in names} for side, names in self.side_features.items()},
+            sequences={
+                name: {a: self.widths_of[self.schema.encoder(a, name)] for a in spec.attributes}
+                for name, spec in self.schema.sequences.items()
+            },
+        )
+
+    def _width(self, name: str) -> int:
+        if isinstance(self.schema.features[name], Numeric):
+            return self.numeric_width or 1
+        return self.widths_of[self.schema.encoder(name)]
+
+    def user(self, features: dict[str, Tensor], weight: Tensor) -> UserSide:
+        """The user side, its sequences included."""
+        requests = []
+        for name, spec in self.schema.sequences.items():
+            requests += [(self.schema.encoder(a, name), features[f"{name}_{a}"]) for a in spec.attributes]
+        # One call for fields and sequences alike, so that each stack is read once.
+        fields, rows = self._fields("user", features, requests)
+        sequences = {}
+        for name, spec in self.schema.sequences.items():
+            values = {}
+            for attribute in spec.attributes:
+                value, encoder = rows.pop(0), self.schema.attribute(name, attribute)
+                if encoder.multi:
+                    valid = features[f"{name}_{attribute}"] != 0
+                    value = pool(value, valid, encoder.combiner)
+                values[attribute] = value
+            sequences[name] = Behaviours(
+                values, features[f"{name}_mask"], features.get(f"{name}_time")
+            )
+        return UserSide(fields, sequences, weight)
+
+    def context(self, features: dict[str, Tensor]) -> ContextSide:
+        """The context side, less what the user tower reads."""
+        return ContextSide(self._fields("context", features)[0], features.get(REQUEST_TIME))
+
+    def candidates(self, features: dict[str, Tensor], mask: Tensor) -> CandidateSide:
+        """The candidate side."""
+        return CandidateSide(self._fields("candidate", features)[0], mask)
+
+    def _fields(
+        self,
+        side: str,
+        features: dict[str, Tensor],
+        more: list[tuple[str, Tensor]] | None = None,
+    ) -> tuple[Fields, list[Tensor]]:
+        """One side's fields, and the rows of `more` (table, indices) requests."""
+        names = self.side_features[side]
+        looked_up = [n for n in names if isinstance(self.schema.features[n], (Categorical, Text))]
+        suffixes = ["", *(f"/{view}" for view in self.views)]
+        requests = [
+            (self.schema.encoder(n) + suffix, features[n]) for suffix in suffixes for n in looked_up
+        ]
+        requests += more or []
+        rows = self.tables.lookup(requests) if requests else []
+        made: dict[str, dict[str, Tensor]] = {suffix: {} for suffix in suffixes}
+        for suffix in suffixes:
+            for name in looked_up:
+                made[suffix][name] = self._pooled(name, features[name], rows.pop(0))
+            for name in names:
+                if name not in looked_up:
+                    made[suffix][name] = self._projected(name + suffix, name, features[name])
+            made[suffix] = {name: made[suffix][name] for name in names}
+        return Fields(made[""], {view: made[f"/{view}"] for view in self.views}), rows
+
+    def _pooled(self, name: str, indices: Tensor, rows: Tensor) -> Tensor:
+        feature = self.schema.features[name]
+        if isinstance(feature, Text) or feature.multi:
+            return pool(rows, indices != 0, feature.combiner)
+        return rows
+
+    def _projected(self, key: str, name: str, value: Tensor) -> Tensor:
+        if isinstance(self.schema.features[name], Vector):
+            value = ops.take(self.vectors[name], value, axis=0)
+        else:
+            value = value[..., None]
+        value = ops.cast(value, self.compute_dtype)
+        return self.projections[key](value) if key in self.projections else value

@@ -1,0 +1,104 @@
+"""DeepFM."""
+
+from __future__ import annotations
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from ctr_tf import layers
+from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
+from ctr_tf.models.config import ModelConfig
+from ctr_tf.registry import register
+from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
+
+
+class DeepFMConfig(ModelConfig):
+    """Configuration of DeepFM.
+
+    Args:
+        units: hidden widths of the deep part.
+        activation, batch_norm, dropout: of the deep part.
+    """
+
+    name: str = "deepfm"
+    units: list[PositiveInt] = Field([400, 400, 400], min_length=1)
+    activation: layers.names.Activation = "relu"
+    batch_norm: bool = False
+    dropout: NonNegativeFloat = Field(0.0, lt=1)
+
+
+@register("deepfm", paper="Guo et al. 2017, arXiv:1703.04247, eq. 1-4", config=DeepFMConfig)
+class DeepFM(Body):
+    """DeepFM: a factorisation machine and an MLP over the same embeddings.
+
+    Guo et al. 2017, arXiv:1703.04247, equations 1 to 4: logit = <w, x> + sum over pairs of fields
+    of <v_i, v_j> + MLP(all v). A number x is the field x v and the weight x w; behaviour sequences
+    are fields by their mean, without a first-order weight. Sums over the user's fields are
+    computed once a request.
+
+    Args:
+        config: see `DeepFMConfig`.
+        widths: of the embedded features, all alike.
+
+    Shapes:
+        state: `total` (B, D), `squares` (B, D), `linear` (B, 1), `deep` (B, units[0]);
+        representation (B, N, units[-1]) with a logit (B, N).
+
+    Example:
+        >>> DeepFM(DeepFMConfig(), Widths(candidate={"item_id": 4, "genre": 4})).views
+        {'linear': 1}
+    """
+
+    views = {"linear": 1}
+    one_width = True
+
+    def __init__(self, config: DeepFMConfig, widths: Widths):
+        super().__init__(config, widths)
+        self.deep = layers.SplitMLP(
+            {
+                "user": widths.total("user") + sum(pooled_widths(widths)),
+                "context": widths.total("context"),
+                "candidate": widths.total("candidate"),
+            },
+            config.units,
+            config.activation,
+            config.batch_norm,
+            config.dropout,
+            name="deep",
+        )
+
+    def user_tower(self, user: UserSide, training: bool) -> State:
+        fields = [*user.fields.values.values(), *pooled_history(user)]
+        return self._parts("user", fields, list(user.fields.views["linear"].values()))
+
+    def _parts(self, side: str, fields: list, weights: list) -> State:
+        """What one side's fields add to each sum of the equations."""
+        if not fields:
+            return {}
+        total, squares = layers.fm_sums(fields)
+        parts = {
+            "total": total,
+            "squares": squares,
+            "deep": self.deep.part(side, layers.concat(fields)),
+        }
+        if weights:
+            parts["linear"] = sum(weights)
+        return parts
+
+    def item_tower(
+        self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
+    ) -> Representation:
+        own = {
+            side: self._parts(side, list(f.values.values()), list(f.views["linear"].values()))
+            for side, f in (("context", context.fields), ("candidate", candidates.fields))
+        }
+
+        def joined(name):
+            """The sides' parts of that name, (B, N or 1, width) each."""
+            per_request = [parts[name] for parts in (state, own["context"]) if name in parts]
+            mine = [own["candidate"][name]] if name in own["candidate"] else []
+            return [*(part[:, None, :] for part in per_request), *mine]
+
+        logit = layers.fm_second_order(sum(joined("total")), sum(joined("squares")))
+        logit = logit + sum(joined("linear"))[..., 0]
+        deep = self.deep(joined("deep"), candidates.mask, training=training)
+        return Representation(deep, logit)
