@@ -115,18 +115,21 @@ class InputConfig(Config):
     """From TFRecords to batches.
 
     Args:
-        batch_size: requests a batch, over all replicas.
+        batch_size: impressions a batch, over all replicas: a batch holds whole requests with
+            about so many valid candidates.
         shuffle_buffer: records of the shuffle buffer; 0 reads in the order of the files.
-        bucket_lengths: boundaries of behaviour-sequence length; batches hold requests of one
-            bucket, so that less padding is computed. Empty: no buckets.
+        window: batches that are cut together. Within a window requests are sorted by their number
+            of candidates and length of behaviours, so that a batch is padded little; its batches
+            hold equal shares of the window's impressions and come in random order. 1 sorts
+            nothing.
         corrupt: `error` on a truncated or corrupt shard, or `skip` what is unreadable and count.
         parallel: parallel calls of parsing; -1 lets tf.data choose.
         prefetch: batches made ahead; -1 lets tf.data choose.
     """
 
-    batch_size: PositiveInt = 512
-    shuffle_buffer: NonNegativeInt = 100_000
-    bucket_lengths: list[PositiveInt] = []
+    batch_size: PositiveInt = 2048
+    shuffle_buffer: NonNegativeInt = 50_000
+    window: PositiveInt = 32
     corrupt: Literal["error", "skip"] = "error"
     parallel: int = -1
     prefetch: int = -1
