@@ -1,0 +1,1 @@
+"""Beam jobs, one file each; what they do stands in `pipelines.transforms`."""

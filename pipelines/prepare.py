@@ -1,0 +1,239 @@
+"""Prepares a raw log: validated, joined, grouped into requests, split, written as TFRecords.
+
+    python -m pipelines.prepare --config job.yaml --output FOLDER [--overwrite]
+
+The configuration file holds `schema`, `prepare` (a `PrepareConfig`) and optionally `root`, the
+folder that relative paths are relative to. Three pipelines run one after the other; between them
+rows lie in a work folder within the output folder to be, so every worker must reach `root` and the
+output folder at the same path. Each pipeline is one chain of steps that ends in one step: the
+Dask runner runs nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apache_beam as beam
+import yaml
+from apache_beam.options.pipeline_options import PipelineOptions
+from pydantic import ValidationError
+from rich.console import Console
+
+from ctr_tf.data.config import PrepareConfig
+from ctr_tf.data.manifest import CATALOGUE, REJECTS, SCHEMA, SPLITS, VOCABULARIES, Manifest
+from ctr_tf.schema import Schema
+from pipelines.transforms.assemble import Ingested, make_manifest, vocabularies, write_statistics
+from pipelines.transforms.catalogue import read_items, save_items, write_catalogue
+from pipelines.transforms.errors import PrepareError
+from pipelines.transforms.ingest import Folders, GroupUser, ReadRows, ReadTask, WriteShard
+from pipelines.transforms.layout import Layout, resolve
+from pipelines.transforms.learn import LearnShard, MergeCounts, WriteLearned
+from pipelines.transforms.rejects import pack, reject
+from pipelines.transforms.rows import time_boundaries
+from pipelines.transforms.write import WriteRecords
+
+LOCAL_RUNNER = "FnApiRunner"
+LOCAL_BYTES = 2 << 30
+"""Input size above which the local runner, which shuffles in memory, is warned of."""
+
+console = Console(stderr=True)
+
+
+def run(
+    schema: Schema, config: PrepareConfig, root: Path, output: Path, overwrite: bool = False
+) -> Manifest:
+    """Prepares a log into `output`, which appears whole or not at all.
+
+    Args:
+        schema: what a row is.
+        config: the job.
+        root: what relative paths are relative to.
+        output: the folder to be written.
+        overwrite: replace an existing folder, once the new one is whole.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        PrepareError: the configuration or the input cannot be prepared; too many bad rows, whose
+            rejects are then left in `<output>.rejects`.
+    """
+    output = Path(output).absolute()
+    if output.exists() and not overwrite:
+        raise PrepareError(f"{output} exists; choose another folder or overwrite it")
+    layout = resolve(schema, config, Path(root).absolute())
+    _warn_of_size(layout)
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    # The work folder's name is new each time: worker processes remember what they loaded.
+    folders = Folders(partial / f"work-{time.time_ns()}", partial)
+    try:
+        for folder in (folders.work / "statistics.summary", partial / VOCABULARIES):
+            folder.mkdir(parents=True)
+        for folder in (*SPLITS, REJECTS):
+            (partial / folder).mkdir()
+        manifest = _prepare(layout, folders)
+        shutil.rmtree(folders.work)
+        manifest.write(partial)
+        _replace(partial, output)
+    except BaseException:
+        _keep_rejects(partial / REJECTS, output.with_name(f"{output.name}.rejects"))
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _prepare(layout: Layout, folders: Folders) -> Manifest:
+    config = layout.config
+    tasks = [
+        ReadTask(source, file) for source in ("impressions", "users")
+        for file in layout.files.get(source, ())
+    ]
+    items_read = 0
+    if config.items:
+        with _stage("items") as say:
+            items, items_read = read_items(
+                layout, lambda *found: tasks.append(_rejected_item(layout, *found))
+            )
+            save_items(items, folders.items)
+            write_catalogue(layout, items, folders.output / CATALOGUE)
+            say(f"{len(items):,} items")
+    with _stage("rows") as say:
+        _run_pipeline(
+            config,
+            tasks,
+            ReadRows(layout, folders),
+            GroupUser(layout),
+            WriteShard(layout, folders),
+        )
+        ingested = Ingested(folders, items_read)
+        ingested.check(layout, folders.output / REJECTS)
+        for source, rows in ingested.rows.items():
+            say(f"{source}: {rows.read:,} rows read, {rows.rejected:,} rejected")
+    boundaries = (float("inf"), float("inf"))
+    if config.split.by == "time":
+        boundaries = time_boundaries(config.split, ingested.times)
+    shards = list(range(config.shards))
+    with _stage("vocabularies and statistics"):
+        for name in vocabularies(layout):
+            for suffix in ("txt", "counts"):
+                (folders.output / VOCABULARIES / f"{name}.{suffix}").touch()
+        _run_pipeline(
+            config,
+            shards,
+            LearnShard(layout, folders, boundaries),
+            MergeCounts(),
+            WriteLearned(layout, folders),
+        )
+        write_statistics(folders)
+        (folders.output / SCHEMA).write_text(layout.schema.to_json() + "\n", encoding="utf-8")
+    with _stage("records") as say:
+        _run_pipeline(config, shards, WriteRecords(layout, folders, boundaries))
+        manifest = make_manifest(layout, folders, ingested, boundaries)
+        for name, split in manifest.splits.items():
+            say(f"{name}: {split.requests:,} requests, {split.candidates:,} candidates")
+        for warning, count in manifest.warnings.items():
+            say(f"warning: {count:,} x {warning}")
+    if manifest.splits["train"].requests == 0:
+        raise PrepareError("the training split is empty; check prepare.split")
+    return manifest
+
+
+def _rejected_item(layout: Layout, file, row, error) -> ReadTask:
+    return ReadTask(
+        "rejects", file, pack(*reject("items", file, row.position, row.values or row.raw, error))
+    )
+
+
+def _run_pipeline(config: PrepareConfig, elements: list, *steps: beam.DoFn) -> None:
+    options = PipelineOptions(config.runner_options, pickle_library="cloudpickle")
+    with beam.Pipeline(runner=config.runner, options=options) as pipeline:
+        found = pipeline | beam.Create(elements) | beam.Reshuffle()
+        for index, step in enumerate(steps):
+            if index:
+                found = found | f"Group{index}" >> beam.GroupByKey()
+            found = found | type(step).__name__ >> beam.ParDo(step)
+
+
+def _replace(partial: Path, output: Path) -> None:
+    old = output.with_name(f".{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        output.rename(old)
+    partial.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_rejects(rejects: Path, kept: Path) -> None:
+    shutil.rmtree(kept, ignore_errors=True)
+    if rejects.exists() and any(rejects.glob("*.jsonl")):
+        rejects.rename(kept)
+
+
+def _warn_of_size(layout: Layout) -> None:
+    size = sum(Path(file.path).stat().st_size for files in layout.files.values() for file in files)
+    if size > LOCAL_BYTES and layout.config.runner == LOCAL_RUNNER:
+        console.print(
+            f"warning: {size / 2**30:.1f} GiB of input, and {LOCAL_RUNNER} keeps its shuffles in "
+            "memory; prepare.runner may name another: "
+            "apache_beam.runners.dask.dask_runner.DaskRunner, FlinkRunner, SparkRunner"
+        )
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[Callable[[str], None]]:
+    start = time.monotonic()
+    console.print(f"[bold]{name}[/bold] ...")
+    yield lambda line: console.print(f"  {line}", highlight=False)
+    console.print(f"  {time.monotonic() - start:.1f} s", highlight=False)
+
+
+def load_job(path: Path) -> tuple[Schema, PrepareConfig, Path]:
+    """The schema, configuration and root of a job file, YAML or JSON.
+
+    Raises:
+        PrepareError: the file is missing or not a job.
+    """
+    try:
+        job = yaml.safe_load(path.read_text(encoding="utf-8"))
+        unknown = set(job) - {"schema", "prepare", "root"}
+        if unknown:
+            raise PrepareError(f"{path}: unknown key {min(unknown)!r}; keys: schema, prepare, root")
+        return (
+            Schema.model_validate(job["schema"]),
+            PrepareConfig.model_validate(job["prepare"]),
+            Path(job.get("root") or "."),
+        )
+    except KeyError as error:
+        raise PrepareError(f"{path}: missing key {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PrepareError(f"{path}: {where}: {first['msg']}, not {first['input']!r}") from None
+    except (OSError, TypeError, yaml.YAMLError) as error:
+        raise PrepareError(f"{path}: {error}") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code, 2 for an error of configuration or input."""
+    parser = argparse.ArgumentParser(prog="pipelines.prepare", description=__doc__.split("\n")[0])
+    parser.add_argument("--config", type=Path, required=True, help="schema, prepare and root")
+    parser.add_argument("--output", type=Path, required=True, help="folder to be written")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+    options = parser.parse_args(arguments)
+    try:
+        run(*load_job(options.config), options.output, options.overwrite)
+    except PrepareError as error:
+        console.print(f"error: {error}", style="red", highlight=False, markup=False)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

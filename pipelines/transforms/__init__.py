@@ -1,0 +1,1 @@
+"""The steps of the Beam jobs, each testable without a pipeline."""

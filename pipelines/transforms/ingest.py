@@ -1,0 +1,298 @@
+"""The first pipeline: rows are read, validated, brought together by user and spilled by shard.
+
+    tasks -> ReadRows -> (user, rows) -> GroupByKey -> GroupUser -> (shard, user's rows)
+          -> GroupByKey -> WriteShard -> one file a shard
+
+Accepted rows, rejects and counts travel in one collection: not every runner keeps tagged outputs
+apart. A blob starts with a letter that says what it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from ctr_tf.data.manifest import REJECTS
+from pipelines.transforms.catalogue import AttributeParser, load_items
+from pipelines.transforms.errors import PrepareError, RejectError
+from pipelines.transforms.layout import Layout
+from pipelines.transforms.rejects import RejectFile, pack, reject
+from pipelines.transforms.rows import LogParser, LogRow, build_requests
+from pipelines.transforms.sources import Row, SourceFile, read_rows
+from pipelines.transforms.spill import Spill
+
+ROWS, USER, REJECT, COUNT, FAILURE = b"I", b"U", b"R", b"C", b"F"
+ASIDE = b"!"
+"""Starts the key of what is no user's: rejects, counts and failures."""
+
+RUN = 1000
+"""The most rows of one user that travel as one element."""
+
+Element = tuple[bytes, bytes]
+
+
+class Folders(NamedTuple):
+    """Where a job writes.
+
+    Args:
+        work: what the job needs between its pipelines.
+        output: the folder to be.
+    """
+
+    work: Path
+    output: Path
+
+    @property
+    def items(self) -> Path:
+        """The catalogue for the workers."""
+        return self.work / "items"
+
+    def shard(self, number: int) -> Path:
+        """The rows of one shard's users."""
+        return self.work / f"rows-{number:05d}"
+
+
+class ReadTask(NamedTuple):
+    """A file to read, or a reject found before.
+
+    Args:
+        source: impressions or users; `rejects` for a packed reject.
+        file: the file, or the one that the reject stands in.
+        packed: the reject.
+    """
+
+    source: str
+    file: SourceFile
+    packed: bytes = b""
+
+
+def shard_of(key: bytes, shards: int) -> int:
+    """The shard of a user or request, the same on every machine.
+
+    Example:
+        >>> shard_of(b"u42", 8)
+        4
+    """
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % shards
+
+
+@beam.typehints.with_input_types(ReadTask)
+@beam.typehints.with_output_types(Element)
+class ReadRows(beam.DoFn):
+    """Reads one file and emits runs of rows of one user, rejects, and the rows read.
+
+    Args:
+        layout: where everything is read from.
+        folders: where the job writes.
+    """
+
+    def __init__(self, layout: Layout, folders: Folders):
+        self._layout = layout
+        self._folders = folders
+
+    def process(self, task: ReadTask) -> Iterator[Element]:
+        """Emits what one file holds."""
+        aside = _aside_key(self._layout, task.file.number)
+        if task.source == "rejects":
+            yield aside, REJECT + task.packed
+            return
+        rows = self._impressions if task.source == "impressions" else self._users
+        read = 0
+        try:
+            for found in rows(task.file):
+                if isinstance(found, int):
+                    read += found
+                else:
+                    yield found if found[0] else (aside, found[1])
+        except PrepareError as error:
+            yield aside, FAILURE + str(error).encode()
+        yield aside, COUNT + marshal.dumps((task.source, read))
+
+    def _impressions(self, file: SourceFile) -> Iterator[Element | int]:
+        items = load_items(self._folders.items) if self._layout.config.items else None
+        parse = LogParser(self._layout, file, items)
+        key, run, read = b"", [], 0
+        for row in read_rows(file, parse.wanted):
+            read += 1
+            try:
+                own, found = parse(row)
+            except RejectError as error:
+                yield b"", _rejected("impressions", file, row, parse.wanted, error)
+                continue
+            if own != key or len(run) == RUN:
+                if run:
+                    yield key, ROWS + marshal.dumps(run)
+                key, run = own, []
+            run.append(tuple(found))
+        if run:
+            yield key, ROWS + marshal.dumps(run)
+        yield read
+
+    def _users(self, file: SourceFile) -> Iterator[Element | int]:
+        parse = AttributeParser(self._layout.config.users.key, self._layout.groups["user"])
+        read = 0
+        for row in read_rows(file, parse.wanted):
+            read += 1
+            try:
+                key, values = parse(row)
+            except RejectError as error:
+                yield b"", _rejected("users", file, row, parse.wanted, error)
+            else:
+                yield b"u" + key, USER + marshal.dumps((file.number, row.position, values))
+        yield read
+
+
+def _rejected(
+    source: str, file: SourceFile, row: Row, wanted: list[str], error: RejectError
+) -> bytes:
+    values = row.raw if row.problem else dict(zip(wanted, row.values))
+    return REJECT + pack(*reject(source, file, row.position, values, error))
+
+
+@beam.typehints.with_input_types(tuple[bytes, Iterable[bytes]])
+@beam.typehints.with_output_types(Element)
+class GroupUser(beam.DoFn):
+    """Brings one user's rows into order, joins the user's attributes, and names their shard.
+
+    The distribution `prepare/rows_held` counts the rows held at once: those of one user.
+
+    Args:
+        layout: where everything is read from.
+    """
+
+    def __init__(self, layout: Layout):
+        self._layout = layout
+        self._held = Metrics.distribution("prepare", "rows_held")
+
+    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[Element]:
+        """Emits one user's rows as one blob, or passes on what is no user's."""
+        key, blobs = element
+        if key.startswith(ASIDE):
+            for blob in blobs:
+                yield key, blob
+            return
+        rows: list[tuple] = []
+        attributes: list[tuple] = []
+        for blob in blobs:
+            if blob[:1] == ROWS:
+                rows.extend(marshal.loads(blob[1:]))
+            else:
+                attributes.append(marshal.loads(blob[1:]))
+        self._held.update(len(rows))
+        rows.sort(key=lambda row: row[:4])
+        attributes.sort(key=lambda row: row[:2])
+        yield from self._duplicates(key, attributes[1:])
+        if not rows:
+            return
+        if self._layout.config.users and not attributes:
+            yield from self._strangers(key, rows)
+            return
+        shard = shard_of(key, self._layout.config.shards)
+        values = attributes[0][2] if attributes else ()
+        yield b"%d" % shard, ROWS + marshal.dumps((key, values, rows))
+
+    def _duplicates(self, key: bytes, attributes: list[tuple]) -> Iterator[Element]:
+        column = self._layout.config.users.key if attributes else ""
+        for number, position, _ in attributes:
+            error = RejectError(f"{column}: duplicate id", key[1:])
+            yield self._aside("users", number, position, {column: key[1:]}, error)
+
+    def _strangers(self, key: bytes, rows: list[tuple]) -> Iterator[Element]:
+        column = self._layout.config.users.key
+        for row in map(LogRow._make, rows):
+            error = RejectError(f"{column}: not in users", key[1:])
+            said = {column: key[1:], "request": row.request, "item": row.item}
+            yield self._aside("impressions", row.file, row.position, said, error)
+
+    def _aside(
+        self, source: str, number: int, position: int, row: dict, error: RejectError
+    ) -> Element:
+        file = self._layout.files[source][number]
+        packed = pack(*reject(source, file, position, row, error))
+        return _aside_key(self._layout, number), REJECT + packed
+
+
+def _aside_key(layout: Layout, file: int) -> bytes:
+    return ASIDE + b"%d" % (file % layout.config.shards)
+
+
+@beam.typehints.with_input_types(tuple[bytes, Iterable[bytes]])
+@beam.typehints.with_output_types(str)
+class WriteShard(beam.DoFn):
+    """Spills the users of one shard, or writes rejects, and says in a summary what there was.
+
+    Args:
+        layout: where everything is read from.
+        folders: where the job writes.
+    """
+
+    def __init__(self, layout: Layout, folders: Folders):
+        self._layout = layout
+        self._folders = folders
+
+    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[str]:
+        """Emits the name of what was written."""
+        key, blobs = element
+        if key.startswith(ASIDE):
+            name = f"rejects-{int(key[1:]):05d}"
+            summary = self._rejects(int(key[1:]), blobs)
+        else:
+            name = self._folders.shard(int(key)).name
+            summary = self._rows(int(key), blobs)
+        save_summary(self._folders.work / f"{name}.summary", summary)
+        yield name
+
+    def _rows(self, shard: int, blobs: Iterable[bytes]) -> dict:
+        count_times = self._layout.config.split.by == "time"
+        times: Counter[int] = Counter()
+        largest = 0
+        spill = Spill(self._folders.shard(shard))
+        for blob in blobs:
+            user, _, rows = marshal.loads(blob[1:])
+            largest = max(largest, len(rows))
+            if count_times:
+                times.update(r.time for r in build_requests(list(map(LogRow._make, rows))))
+            spill.append(user, blob[1:])
+        spill.close()
+        return {"largest": largest, "times": dict(times)}
+
+    def _rejects(self, part: int, blobs: Iterable[bytes]) -> dict:
+        path = self._folders.output / REJECTS / f"part-{part:05d}.jsonl"
+        file = RejectFile(path, self._folders.work / f"rejects-{part:05d}")
+        read: Counter[str] = Counter()
+        failures = []
+        for blob in blobs:
+            kind, content = blob[:1], blob[1:]
+            if kind == REJECT:
+                file.append(content)
+            elif kind == COUNT:
+                source, rows = marshal.loads(content)
+                read[source] += rows
+            else:
+                failures.append(content.decode())
+        file.close()
+        return {
+            "read": dict(read),
+            "failures": sorted(failures),
+            "reasons": dict(file.reasons),
+            "rejected": dict(file.sources),
+        }
+
+
+def save_summary(path: Path, summary: dict) -> None:
+    """Saves what one step has to say, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(marshal.dumps(summary))
+    partial.replace(path)
+
+
+def load_summaries(folder: Path, pattern: str) -> list[dict]:
+    """Every summary whose name matches, in the order of names."""
+    return [marshal.loads(path.read_bytes()) for path in sorted(folder.glob(pattern))]

@@ -1,0 +1,230 @@
+"""Finds, for everything the schema names, the file and the column it is read from.
+
+User features are looked for in `users`, then in the log; context features in the log, then in
+`users`; candidate features and the attributes of earlier events in `items`, then in the log.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ctr_tf.data.config import PrepareConfig
+from ctr_tf.schema import Categorical, Schema
+from ctr_tf.schema.features import AnyFeature
+from pipelines.transforms.errors import PrepareError
+from pipelines.transforms.sources import SourceFile, available, list_files
+from pipelines.transforms.values import Converter, converter, joined
+
+Group = Literal["request", "user", "candidate", "item", "event"]
+GROUPS: tuple[Group, ...] = ("request", "user", "candidate", "item", "event")
+ORDER = {
+    "user": ("users", "impressions"),
+    "context": ("impressions", "users"),
+    "candidate": ("items", "impressions"),
+    "event": ("items", "impressions"),
+}
+GROUP_OF: dict[tuple[str, str], Group] = {
+    ("user", "users"): "user",
+    ("user", "impressions"): "request",
+    ("context", "users"): "user",
+    ("context", "impressions"): "request",
+    ("candidate", "items"): "item",
+    ("candidate", "impressions"): "candidate",
+    ("event", "items"): "item",
+    ("event", "impressions"): "event",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One model input and the column it is read from.
+
+    Args:
+        input: name of the `InputSpec`.
+        column: the column.
+        feature: the feature, or the encoder of a sequence attribute.
+        encoder: name of its encoder.
+        identity: the bound of its ids, where the encoding is `identity`.
+        separator: what joins the elements, where the column holds a whole sequence.
+        sequence: the sequence it is an attribute of.
+    """
+
+    input: str
+    column: str
+    feature: AnyFeature
+    encoder: str
+    identity: int | None = None
+    separator: str | None = None
+    sequence: str | None = None
+
+    def converter(self) -> Converter:
+        """What turns the column's values into a record's."""
+        one = converter(self.feature, self.column, self.identity)
+        return joined(one, self.separator) if self.separator is not None else one
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is read from.
+
+    Args:
+        schema: the schema.
+        config: the job's configuration.
+        files: by source: impressions, users, items.
+        groups: fields by where their values live: `request` and `user` once a request,
+            `candidate` and `item` once a candidate, `event` and again `item` once a behaviour.
+    """
+
+    schema: Schema
+    config: PrepareConfig
+    files: dict[str, list[SourceFile]]
+    groups: dict[Group, tuple[Field, ...]]
+
+    def place(self, name: str) -> tuple[Group, int]:
+        """The group of an input's field and its place there."""
+        for group in GROUPS:
+            for index, found in enumerate(self.groups[group]):
+                if found.input == name:
+                    return group, index
+        raise KeyError(name)
+
+    def fields(self) -> list[tuple[Group, int, Field]]:
+        """Every field with its group and place."""
+        return [
+            (group, index, found)
+            for group in GROUPS
+            for index, found in enumerate(self.groups[group])
+        ]
+
+
+def resolve(schema: Schema, config: PrepareConfig, root: Path) -> Layout:
+    """Lists the files, reads their headers and places every field.
+
+    Args:
+        schema: the schema.
+        config: the job's configuration.
+        root: what relative paths are relative to.
+
+    Raises:
+        PrepareError: a column that no file has, or a combination that cannot be prepared.
+    """
+    if config.impressions is None:
+        raise PrepareError("prepare.impressions: missing: the log to prepare")
+    sources = {"impressions": config.impressions, "users": config.users, "items": config.items}
+    files = {
+        name: list_files(source, root, f"prepare.{name}")
+        for name, source in sources.items()
+        if source is not None
+    }
+    columns = {name: available(found) for name, found in files.items()}
+    _check_config(schema, config)
+    _check_keys(schema, config, columns)
+    fields: dict[Group, list[Field]] = {group: [] for group in GROUPS}
+    for name, feature in schema.features.items():
+        column = feature.column or name
+        source = _find(columns, ORDER[feature.side], column, f"features.{name}")
+        group = GROUP_OF[feature.side, source]
+        if config.negatives and group == "candidate":
+            raise PrepareError(
+                f"features.{name}: column {column!r} is in the log but not in items, so a "
+                "sampled negative has no value for it"
+            )
+        fields[group].append(_field(schema, name, column, feature, schema.encoder(name)))
+    for name in schema.sequences:
+        _place_sequence(schema, name, columns, fields)
+    groups = {group: tuple(found) for group, found in fields.items()}
+    return Layout(schema, config, files, groups)
+
+
+def _place_sequence(
+    schema: Schema,
+    name: str,
+    columns: dict[str, list[str]],
+    fields: dict[Group, list[Field]],
+) -> None:
+    sequence = schema.sequences[name]
+    if sequence.separator is not None and sequence.timestamps:
+        raise PrepareError(
+            f"sequences.{name}.timestamps: a sequence that the log holds as joined columns has "
+            "no times"
+        )
+    for attribute, spec in sequence.attributes.items():
+        like = None if spec.encoder else spec.like or attribute
+        column = spec.column or (schema.features[like].column if like else None)
+        column = column or like or attribute
+        where = f"sequences.{name}.attributes.{attribute}"
+        order = ("impressions",) if sequence.separator is not None else ORDER["event"]
+        source = _find(columns, order, column, where)
+        group = "request" if sequence.separator is not None else GROUP_OF["event", source]
+        feature = schema.attribute(name, attribute)
+        encoder = schema.encoder(attribute, name)
+        fields[group].append(
+            _field(
+                schema, f"{name}_{attribute}", column, feature, encoder, name, sequence.separator
+            )
+        )
+
+
+def _field(
+    schema: Schema,
+    name: str,
+    column: str,
+    feature: AnyFeature,
+    encoder: str,
+    sequence: str | None = None,
+    separator: str | None = None,
+) -> Field:
+    owner = schema.encoders[encoder]
+    identity = (
+        owner.size if isinstance(owner, Categorical) and owner.encoding == "identity" else None
+    )
+    return Field(name, column, feature, encoder, identity, separator, sequence)
+
+
+def _find(columns: dict[str, list[str]], order: tuple[str, ...], column: str, where: str) -> str:
+    for source in order:
+        if column in columns.get(source, ()):
+            return source
+    searched = [source for source in order if source in columns]
+    known = [name for source in searched for name in columns[source]]
+    near = difflib.get_close_matches(column, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"columns: {', '.join(known)}"
+    raise PrepareError(f"{where}: no column {column!r} in {' or '.join(searched)}; {hint}")
+
+
+def _check_keys(schema: Schema, config: PrepareConfig, columns: dict[str, list[str]]) -> None:
+    for key in ("user", "request", "time", "item"):
+        column = getattr(schema.keys, key)
+        if column is not None:
+            _find(columns, ("impressions",), column, f"keys.{key}")
+    for name, task in schema.tasks.items():
+        for what in ("column", "mask", "weight"):
+            column = getattr(task, what)
+            if column is not None:
+                _find(columns, ("impressions",), column, f"tasks.{name}.{what}")
+    for source in ("users", "items"):
+        attributes = getattr(config, source)
+        if attributes is not None:
+            for place in (source, "impressions"):
+                _find(columns, (place,), attributes.key, f"prepare.{source}.key")
+
+
+def _check_config(schema: Schema, config: PrepareConfig) -> None:
+    keys = schema.keys
+    if config.users and config.users.key != keys.user:
+        raise PrepareError(
+            f"prepare.users.key must be keys.user, {keys.user!r}, not {config.users.key!r}"
+        )
+    if config.items and keys.item and config.items.key != keys.item:
+        raise PrepareError(
+            f"prepare.items.key must be keys.item, {keys.item!r}, not {config.items.key!r}"
+        )
+    if config.negatives and not keys.item:
+        raise PrepareError("prepare.negatives needs keys.item")
+    if config.split.by == "time" and not keys.time:
+        raise PrepareError("prepare.split.by: time needs keys.time; or state split.by: none")
+    if config.split.by == "last" and not (keys.user and keys.time):
+        raise PrepareError("prepare.split.by: last needs keys.user and keys.time")

@@ -1,0 +1,261 @@
+"""Log rows as tuples, and the requests and splits that they form."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ctr_tf.data.config import Split
+from ctr_tf.schema.features import Task
+from pipelines.transforms.errors import RejectError
+from pipelines.transforms.layout import Layout
+from pipelines.transforms.sources import Row, SourceFile
+from pipelines.transforms.values import (
+    MICROSECONDS,
+    binary,
+    identifier,
+    label,
+    number,
+    timestamp,
+)
+
+
+class LogRow(NamedTuple):
+    """One impression.
+
+    Args:
+        time: Unix microseconds; 0 without `keys.time`.
+        request: request id.
+        file: number of its file.
+        position: line or row there.
+        item: the item's id; empty without items and `keys.item`.
+        labels: by task.
+        weights: by task; 0 masks the label.
+        shared: values of the layout's `request` group.
+        candidate: values of its `candidate` group.
+        event: values of its `event` group.
+    """
+
+    time: int
+    request: bytes
+    file: int
+    position: int
+    item: bytes
+    labels: tuple[float, ...]
+    weights: tuple[float, ...]
+    shared: tuple
+    candidate: tuple
+    event: tuple
+
+
+class Request(NamedTuple):
+    """The impressions that were shown at once.
+
+    Args:
+        time: of its first row, Unix microseconds.
+        id: unique in the log.
+        rows: in the order of the log.
+    """
+
+    time: int
+    id: bytes
+    rows: list[LogRow]
+
+
+class LogParser:
+    """Turns rows of one file of impressions into `LogRow`s.
+
+    Args:
+        layout: where everything is read from.
+        file: the file.
+        items: the ids that the catalogue holds; None without items.
+    """
+
+    def __init__(self, layout: Layout, file: SourceFile, items: object = None):
+        self._file = file
+        self._items = items
+        self._keys = layout.schema.keys
+        self.wanted: list[str] = []
+        self._user = self._index(self._keys.user)
+        self._request = self._index(self._keys.request)
+        self._time = self._index(self._keys.time)
+        item = layout.config.items.key if layout.config.items else self._keys.item
+        self._item_column = item
+        self._item = self._index(item)
+        self._tasks = [
+            (task, self._index(task.column), self._index(task.mask), self._index(task.weight))
+            for task in layout.schema.tasks.values()
+        ]
+        self._groups = [
+            [(self._index(field.column), field.converter()) for field in layout.groups[group]]
+            for group in ("request", "candidate", "event")
+        ]
+        self._sequences = _sequence_places(layout)
+        self._users = layout.config.users is not None
+
+    def _index(self, column: str | None) -> int | None:
+        if column is None:
+            return None
+        if column not in self.wanted:
+            self.wanted.append(column)
+        return self.wanted.index(column)
+
+    def __call__(self, row: Row) -> tuple[bytes, LogRow]:
+        """The key that the row is grouped by, and the row.
+
+        Rows of one user have the user's key, `u` and the id; others that of their request.
+
+        Raises:
+            RejectError: a value is unusable.
+        """
+        if row.problem:
+            raise RejectError(row.problem, row.raw)
+        values = row.values
+        user = b"" if self._user is None else identifier(values[self._user], self._keys.user)
+        if self._users and not user:
+            raise RejectError(f"{self._keys.user}: missing, and users has the user's features")
+        time = 0
+        if self._time is not None:
+            time = timestamp(values[self._time], self._keys.time, self._keys.time_unit)
+        request = self._request_id(values, user, time, row.position)
+        item = b""
+        if self._item is not None:
+            item = identifier(values[self._item], self._item_column)
+            if self._items is not None and item not in self._items:
+                raise RejectError(f"{self._item_column}: not in items", values[self._item])
+        labels, weights = zip(
+            *(_label(task, values, *places) for task, *places in self._tasks)
+        )
+        shared, candidate, event = (
+            tuple([convert(values[index]) for index, convert in group]) for group in self._groups
+        )
+        for name, places in self._sequences:
+            if len({len(shared[place]) for place in places}) > 1:
+                raise RejectError(f"sequences.{name}: attributes of different lengths")
+        found = LogRow(
+            time,
+            request,
+            self._file.number,
+            row.position,
+            item,
+            labels,
+            weights,
+            shared,
+            candidate,
+            event,
+        )
+        return (b"u" + user if user else b"r" + request), found
+
+    def _request_id(self, values: tuple, user: bytes, time: int, position: int) -> bytes:
+        if self._request is not None:
+            request = identifier(values[self._request], self._keys.request)
+            if not request:
+                raise RejectError(f"{self._keys.request}: missing request id")
+            return request
+        if user and self._time is not None:
+            seconds, rest = divmod(time, MICROSECONDS)
+            return b"%s:%d" % (user, seconds) + (b".%06d" % rest if rest else b"")
+        return f"{self._file.name}:{position}".encode()
+
+
+def _label(
+    task: Task, values: tuple, column: int, mask: int | None, weight: int | None
+) -> tuple[float, float]:
+    found, counts = label(task, values[column])
+    if mask is not None:
+        counts *= binary(values[mask], task.mask)
+    if weight is not None:
+        amount = number(values[weight], task.weight)
+        if amount < 0:
+            raise RejectError(f"{task.weight}: negative weight", values[weight])
+        counts *= amount
+    return (found if counts else 0.0), counts
+
+
+def _sequence_places(layout: Layout) -> list[tuple[str, list[int]]]:
+    found: dict[str, list[int]] = {}
+    for index, field in enumerate(layout.groups["request"]):
+        if field.sequence is not None:
+            found.setdefault(field.sequence, []).append(index)
+    return [(name, places) for name, places in found.items() if len(places) > 1]
+
+
+def build_requests(rows: list[LogRow]) -> list[Request]:
+    """The requests of one user, in the order of their time and then of their id.
+
+    A request's time is that of its earliest row, so that nothing later counts as its past.
+    """
+    found: dict[bytes, list[LogRow]] = {}
+    for row in rows:
+        found.setdefault(row.request, []).append(row)
+    requests = [
+        Request(min(row.time for row in own), request, own) for request, own in found.items()
+    ]
+    return sorted(requests, key=lambda request: (request.time, request.id))
+
+
+TRAIN, VALIDATION, TEST = range(3)
+Assign = Callable[[list[Request], bool], list[int]]
+
+
+def splitter(split: Split, boundaries: tuple[float, float]) -> Assign:
+    """What says, for the requests of one user in order, which split each belongs to.
+
+    Args:
+        split: the configuration.
+        boundaries: Unix microseconds at which validation and test begin, for a split by time.
+
+    Returns:
+        A function of the requests and of whether they are of a known user; by `last`, requests
+        without a user are training ones.
+    """
+
+    def by_time(requests: list[Request], known: bool) -> list[int]:
+        return [bisect.bisect_right(boundaries, request.time) for request in requests]
+
+    def by_last(requests: list[Request], known: bool) -> list[int]:
+        found = [TRAIN] * len(requests)
+        if not known:
+            return found
+        target, held = TEST, 0
+        for index in range(len(requests) - 1, -1, -1):
+            found[index] = target
+            held += len(requests[index].rows)
+            if held >= split.interactions:
+                target, held = target - 1, 0
+                if target == TRAIN:
+                    break
+        return found
+
+    def none(requests: list[Request], known: bool) -> list[int]:
+        return [TRAIN] * len(requests)
+
+    return {"time": by_time, "last": by_last, "none": none}[split.by]
+
+
+def time_boundaries(split: Split, counts: dict[int, int]) -> tuple[float, float]:
+    """The times at which validation and test begin, in Unix microseconds; infinite for never.
+
+    Args:
+        split: the configuration.
+        counts: requests by time.
+
+    Example:
+        >>> time_boundaries(Split(fractions=(0.5, 0.25, 0.25)), {10: 1, 20: 1, 30: 1, 40: 1})
+        (30, 40)
+    """
+    if split.boundaries is not None:
+        return tuple(second * MICROSECONDS for second in split.boundaries)
+    total = sum(counts.values())
+    first = split.fractions[0]
+    ranks = [round(total * share) for share in (first, first + split.fractions[1])]
+    found = [float("inf"), float("inf")]
+    before = 0
+    for time in sorted(counts):
+        after = before + counts[time]
+        for index, rank in enumerate(ranks):
+            if before <= rank < after:
+                found[index] = time
+        before = after
+    return tuple(found)

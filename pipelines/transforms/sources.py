@@ -1,0 +1,251 @@
+"""Reads rows of CSV, TSV, JSON lines and Parquet files, plain or gzipped, a chunk at a time.
+
+CSV fields may be quoted and may then hold line breaks; TSV fields are taken as they stand. Both
+have a header unless the source states its columns. A file is read by one worker from start to
+end: a large log is read in parallel when it comes as several files.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import itertools
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ctr_tf.data.config import Source
+from pipelines.transforms.errors import PrepareError
+
+CHUNK = 10_000
+JSONL_HEADER = 100
+"""Lines of a JSON lines file that are looked at for its columns."""
+FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
+csv.field_size_limit(1 << 24)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of rows.
+
+    Args:
+        number: position among the files of its source; orders rows of one time.
+        path: where it is.
+        name: as reports and rejects call it, relative to the root.
+        format: `csv`, `tsv`, `jsonl` or `parquet`.
+        columns: its columns, in order; in JSON lines those of its first objects, where a key
+            that a row lacks is a missing value.
+        header: whether the first line is a header.
+    """
+
+    number: int
+    path: str
+    name: str
+    format: str
+    columns: tuple[str, ...]
+    header: bool
+
+    @property
+    def unit(self) -> str:
+        """What a position counts: `line` from 1, or `row` from 0 in Parquet."""
+        return "row" if self.format == "parquet" else "line"
+
+
+class Row(NamedTuple):
+    """One row as read.
+
+    Args:
+        position: line or row.
+        values: the wanted columns' values.
+        problem: why the row is unusable as a whole; empty where it is not.
+        raw: the row as it stands, where there is a problem.
+    """
+
+    position: int
+    values: tuple
+    problem: str = ""
+    raw: Any = None
+
+
+def list_files(source: Source, root: Path, where: str) -> list[SourceFile]:
+    """The files of a source, in the order of its paths and then of their names.
+
+    Args:
+        source: the configured source.
+        root: what relative paths are relative to.
+        where: the configuration key, for errors.
+
+    Raises:
+        PrepareError: no file, an unknown format, an empty file, a duplicate column.
+    """
+    files: list[SourceFile] = []
+    for pattern in [source.path] if isinstance(source.path, str) else source.path:
+        found = sorted(glob.glob(str(root / pattern), recursive=True))
+        if not found:
+            raise PrepareError(f"{where}.path: no file matches {str(root / pattern)!r}")
+        for path in found:
+            form = _format(path, source.format, where)
+            name = str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
+            columns = _columns(path, name, form, source.columns, where)
+            files.append(
+                SourceFile(len(files), path, name, form, columns, source.columns is None)
+            )
+    return files
+
+
+def available(files: list[SourceFile]) -> list[str]:
+    """The columns that every file has."""
+    first, *others = [file.columns for file in files]
+    return [column for column in first if all(column in other for other in others)]
+
+
+def read_rows(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
+    """The rows of a file.
+
+    Args:
+        file: the file.
+        wanted: the columns to read.
+
+    Raises:
+        PrepareError: the file is truncated or unreadable; names the last good position.
+    """
+    position = 0
+    try:
+        for row in _readers[file.format](file, wanted):
+            position = row.position
+            yield row
+    except (EOFError, OSError, zlib.error, csv.Error, pa.ArrowException) as error:
+        kind = "truncated gzip" if isinstance(error, EOFError) else "unreadable"
+        raise PrepareError(
+            f"{file.name}: {kind} file after {file.unit} {position}: {error}"
+        ) from error
+
+
+def _format(path: str, stated: str, where: str) -> str:
+    if stated != "auto":
+        return stated
+    suffix = Path(path.removesuffix(".gz")).suffix
+    if suffix not in FORMATS:
+        raise PrepareError(
+            f"{where}.format: {path!r} ends in none of {', '.join(FORMATS)} (or those and .gz); "
+            "state the format"
+        )
+    return FORMATS[suffix]
+
+
+def _columns(
+    path: str, name: str, form: str, stated: list[str] | None, where: str
+) -> tuple[str, ...]:
+    if stated is not None:
+        columns = stated
+    else:
+        try:
+            columns = _headers[form](path)
+        except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
+            raise PrepareError(f"{name}: unreadable {form} file: {error}") from error
+    if not columns:
+        raise PrepareError(f"{name}: the file is empty; a header was expected")
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise PrepareError(f"{name}: duplicate column in the header: {', '.join(twice)}")
+    return tuple(columns)
+
+
+def _delimited_header(path: str, form: str) -> list[str]:
+    with _open(path) as text:
+        return next(_delimited(text, form), [])
+
+
+def _jsonl_header(path: str) -> list[str]:
+    found: dict[str, None] = {}
+    with _open(path) as text:
+        for line in itertools.islice(text, JSONL_HEADER):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                found.update(dict.fromkeys(row))
+    return list(found)
+
+
+def _parquet_header(path: str) -> list[str]:
+    return pq.read_schema(path).names
+
+
+def _open(path: str) -> TextIO:
+    # Bytes that are not UTF-8 become surrogates, which the column's converter rejects by row.
+    how = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    return gzip.open(path, "rt", **how) if path.endswith(".gz") else open(path, **how)
+
+
+def _delimited(text: TextIO, form: str) -> Iterator[list[str]]:
+    if form == "csv":
+        return csv.reader(text)
+    return csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _read_delimited(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
+    indices = [file.columns.index(column) for column in wanted]
+    pick = itemgetter(*indices) if len(indices) > 1 else lambda row: (row[indices[0]],)
+    expected = len(file.columns)
+    with _open(file.path) as text:
+        reader = _delimited(text, file.format)
+        if file.header:
+            next(reader, None)
+        line = reader.line_num + 1
+        for row in reader:
+            if len(row) == expected:
+                yield Row(line, pick(row))
+            elif row:
+                yield Row(line, (), f"expected {expected} fields", row)
+            line = reader.line_num + 1
+
+
+def _read_jsonl(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
+    with _open(file.path) as text:
+        for line, content in enumerate(text, start=1):
+            if not content.strip():
+                continue
+            try:
+                row = json.loads(content)
+            except ValueError:
+                yield Row(line, (), "not JSON", content.rstrip("\n"))
+                continue
+            if not isinstance(row, dict):
+                yield Row(line, (), "not a JSON object", row)
+                continue
+            yield Row(line, tuple(row.get(column) for column in wanted))
+
+
+def _read_parquet(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
+    position = 0
+    with pq.ParquetFile(file.path) as table:
+        for batch in table.iter_batches(batch_size=CHUNK, columns=list(wanted)):
+            columns = [batch.column(column).to_pylist() for column in wanted]
+            for values in zip(*columns):
+                yield Row(position, values)
+                position += 1
+
+
+_headers = {
+    "csv": partial(_delimited_header, form="csv"),
+    "tsv": partial(_delimited_header, form="tsv"),
+    "jsonl": _jsonl_header,
+    "parquet": _parquet_header,
+}
+_readers = {
+    "csv": _read_delimited,
+    "tsv": _read_delimited,
+    "jsonl": _read_jsonl,
+    "parquet": _read_parquet,
+}

@@ -1,0 +1,51 @@
+"""One user as the later pipelines read it from a shard: requests in order, each with its split."""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pipelines.transforms.ingest import Folders
+from pipelines.transforms.layout import Layout
+from pipelines.transforms.rows import LogRow, Request, build_requests, splitter
+from pipelines.transforms.spill import read_spill
+
+
+class User(NamedTuple):
+    """One user.
+
+    Args:
+        id: empty for the rows of a request without a user.
+        values: of the layout's `user` group.
+        rows: every impression, by time, request id and place in the log.
+        requests: in the order of their time and then of their id.
+        splits: of each request: 0 training, 1 validation, 2 test.
+    """
+
+    id: bytes
+    values: tuple
+    rows: list[LogRow]
+    requests: list[Request]
+    splits: list[int]
+
+
+def read_users(
+    layout: Layout, folders: Folders, boundaries: tuple[float, float], shard: int
+) -> Iterator[User]:
+    """The users of a shard, one at a time, in the order of their keys.
+
+    Args:
+        layout: where everything is read from.
+        folders: where the job writes.
+        boundaries: Unix microseconds at which validation and test begin.
+        shard: the shard.
+    """
+    assign = splitter(layout.config.split, boundaries)
+    for key, blob in read_spill(folders.shard(shard)):
+        _, values, tuples = marshal.loads(blob)
+        rows = list(map(LogRow._make, tuples))
+        requests = build_requests(rows)
+        known = key[:1] == b"u"
+        splits = assign(requests, known)
+        yield User(key[1:] if known else b"", values, rows, requests, splits)

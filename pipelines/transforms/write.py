@@ -1,0 +1,169 @@
+"""The third pipeline: requests with their sequences and negatives become TFRecord shards.
+
+    shards -> WriteRecords -> three files each
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import apache_beam as beam
+
+from ctr_tf.data.manifest import SPLITS
+from ctr_tf.data.records import RecordWriter
+from pipelines.transforms.catalogue import load_items
+from pipelines.transforms.examples import Encoder
+from pipelines.transforms.ingest import Folders, save_summary
+from pipelines.transforms.layout import Layout
+from pipelines.transforms.negatives import NegativeSampler
+from pipelines.transforms.rows import MICROSECONDS, TRAIN, Request
+from pipelines.transforms.sequences import History
+from pipelines.transforms.users import User, read_users
+
+DIFFERS = "rows of one request differ in a user or context feature; the first row's is kept"
+SCARCE = "fewer negatives than configured: the user met nearly every item"
+
+
+class SplitFile:
+    """One split's file of one shard, and what it holds; made with its first record.
+
+    Args:
+        name: path within the output folder.
+        output: the output folder.
+        compression: `gzip` or `none`.
+    """
+
+    def __init__(self, name: str, output: Path, compression: str):
+        self._path = output / name
+        self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")
+        self._compression = compression
+        self._writer: RecordWriter | None = None
+        self._name = name
+        self.counts: Counter[str] = Counter()
+        self.times: list[int] = []
+
+    def write(self, record: bytes, request: Request, tasks: list[str], negatives: int) -> None:
+        """Appends a request."""
+        if self._writer is None:
+            self._writer = RecordWriter(self._partial, self._compression)
+        self._writer.write(record)
+        self.counts["requests"] += 1
+        self.counts["candidates"] += len(request.rows) + negatives
+        self.counts["negatives"] += negatives
+        for index, task in enumerate(tasks):
+            positives = sum(row.labels[index] == 1.0 for row in request.rows)
+            self.counts[f"positives {task}"] += positives
+        second = request.time // MICROSECONDS
+        self.times = [min([second, *self.times]), max([second, *self.times])]
+
+    def close(self) -> dict:
+        """Completes the file and says what it holds."""
+        found = {"counts": dict(self.counts), "times": self.times, "file": None}
+        if self._writer is not None:
+            self._writer.close()
+            os.replace(self._partial, self._path)
+            size = self._path.stat().st_size
+            found["file"] = {"name": self._name, "records": self.counts["requests"], "size": size}
+        return found
+
+
+@beam.typehints.with_input_types(int)
+@beam.typehints.with_output_types(str)
+class WriteRecords(beam.DoFn):
+    """Writes the TFRecord files of one shard, one user after the other.
+
+    Args:
+        layout: where everything is read from.
+        folders: where the job writes.
+        boundaries: Unix microseconds at which validation and test begin.
+    """
+
+    def __init__(self, layout: Layout, folders: Folders, boundaries: tuple[float, float]):
+        self._layout = layout
+        self._folders = folders
+        self._boundaries = boundaries
+
+    def process(self, shard: int) -> Iterator[str]:
+        """Emits the name of the shard."""
+        layout, config = self._layout, self._layout.config
+        self._items = load_items(self._folders.items) if config.items else {}
+        self._encoder = Encoder(layout, self._items)
+        self._tasks = list(layout.schema.tasks)
+        self._built = [
+            name for name, found in layout.schema.sequences.items() if found.separator is None
+        ]
+        self._sampler = self._make_sampler()
+        self._warnings: Counter[str] = Counter()
+        suffix = ".gz" if config.compression == "gzip" else ""
+        part = f"part-{shard:05d}-of-{config.shards:05d}.tfrecord{suffix}"
+        files = [
+            SplitFile(f"{split}/{part}", self._folders.output, config.compression)
+            for split in SPLITS
+        ]
+        for user in read_users(layout, self._folders, self._boundaries, shard):
+            self._write(user, files)
+        summary = {split: file.close() for split, file in zip(SPLITS, files)}
+        summary["warnings"] = dict(self._warnings)
+        save_summary(self._folders.work / f"records-{shard:05d}.summary", summary)
+        yield part
+
+    def _make_sampler(self) -> NegativeSampler | None:
+        config = self._layout.config
+        if config.negatives is None:
+            return None
+        path = self._folders.work / "positives.summary"
+        counts = marshal.loads(path.read_bytes()) if path.exists() else {}
+        return NegativeSampler(config.negatives, list(self._items), counts, config.seed)
+
+    def _write(self, user: User, files: list[SplitFile]) -> None:
+        rows = user.rows if user.id else []
+        histories = {
+            name: History(name, self._layout, rows, self._items) for name in self._built
+        }
+        met = _Met(user.rows)
+        for request, split in zip(user.requests, user.splits):
+            if any(row.shared != request.rows[0].shared for row in request.rows):
+                self._warnings[DIFFERS] += 1
+            negatives = self._negatives(request, met)
+            behaviours = {name: found.before(request.time) for name, found in histories.items()}
+            record = self._encoder.encode(user.id, user.values, request, behaviours, negatives)
+            files[split].write(record, request, self._tasks, len(negatives))
+        present = set(user.splits)
+        for split in present if user.id else ():
+            files[split].counts["users"] += 1
+            if TRAIN not in present:
+                files[split].counts["users_without_training_rows"] += 1
+
+    def _negatives(self, request: Request, met: "_Met") -> list[bytes]:
+        config = self._layout.config.negatives
+        if self._sampler is None:
+            return []
+        positives = sum(1.0 in row.labels for row in request.rows)
+        wanted = positives * config.per_positive
+        excluded = {row.item for row in request.rows}
+        if config.exclude_seen:
+            excluded |= met.before(request.time)
+        drawn = self._sampler.sample(request.id, wanted, excluded)
+        if len(drawn) < wanted:
+            self._warnings[SCARCE] += 1
+        return drawn
+
+
+class _Met:
+    """The items of a user's rows before a time that never goes back."""
+
+    def __init__(self, rows: list):
+        self._rows = rows
+        self._next = 0
+        self._items: set[bytes] = set()
+
+    def before(self, time: int) -> set[bytes]:
+        while self._next < len(self._rows) and self._rows[self._next].time < time:
+            self._items.add(self._rows[self._next].item)
+            self._next += 1
+        return self._items
