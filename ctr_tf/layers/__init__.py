@@ -18,11 +18,11 @@ _HOME = {
     "SplitDense": "ctr_tf.layers.dense",
     "SplitMLP": "ctr_tf.layers.dense",
     "TableSpec": "ctr_tf.layers.embedding.tables",
-    "activation": "ctr_tf.layers.activation",
     "concat": "ctr_tf.layers.shapes",
     "fm_second_order": "ctr_tf.layers.interaction.fm",
     "fm_sums": "ctr_tf.layers.interaction.fm",
     "masked_mean": "ctr_tf.layers.sequence.pooling",
+    "over_candidates": "ctr_tf.layers.shapes",
     "per_candidate": "ctr_tf.layers.shapes",
     "pool": "ctr_tf.layers.sequence.pooling",
 }

@@ -73,7 +73,7 @@ class MLP(keras.layers.Layer):
 
     Args:
         units: widths of the layers.
-        activation: of every layer.
+        activation_name: of every layer.
         batch_norm: whether each layer normalises before its activation.
         dropout: rate after each activation.
         first: whether the first layer's product is given by the caller (see `SplitMLP`).

@@ -22,7 +22,7 @@ class MaskedBatchNorm(keras.layers.Layer):
         scale: whether a learned factor is applied.
 
     Shapes:
-        x: (..., D); weights: x's shape without its last axis.
+        x: (..., D); weights: broadcast to x's shape without its last axis.
 
     Example:
         >>> norm = MaskedBatchNorm(momentum=0.0)
@@ -72,11 +72,11 @@ class MaskedBatchNorm(keras.layers.Layer):
 
     def _moments(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         width = x.shape[-1]
-        if weights is None:
-            weights = ops.ones_like(x[..., 0])
+        ones = ops.ones_like(x[..., 0])
+        weights = ones if weights is None else ones * ops.cast(weights, "float32")
         rows = ops.shape(x)[0]
         x = ops.reshape(x, (rows, -1, width))
-        weights = ops.reshape(ops.cast(weights, "float32"), (rows, -1, 1))
+        weights = ops.reshape(weights, (rows, -1, 1))
         # A padded position may hold anything, so it is cut out before it is multiplied. Taken
         # around the moving mean, the difference of squares below cancels little.
         shift = self.moving_mean.value

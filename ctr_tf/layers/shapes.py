@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable
+from typing import Iterable, Sequence
 
 from keras import ops
 
@@ -31,3 +31,27 @@ def per_candidate(value: Tensor, mask: Tensor) -> Tensor:
     """
     shape = ops.shape(mask)
     return ops.broadcast_to(value[:, None, :], (shape[0], shape[1], value.shape[-1]))
+
+
+def over_candidates(
+    per_request: Sequence[Tensor | None], own: Tensor | None, mask: Tensor
+) -> list[Tensor]:
+    """Parts of a sum over candidates, which broadcast against each other to (B, N, D).
+
+    Args:
+        per_request: parts that all candidates of a request share, (B, D) each; None for an absent
+            one.
+        own: the candidates' own part, (B, N, D); None where there is no candidate side.
+        mask: (B, N).
+
+    Example:
+        >>> mask = ops.ones((2, 5), dtype="bool")
+        >>> [part.shape for part in over_candidates([ops.ones((2, 3))], ops.ones((2, 5, 3)), mask)]
+        [TensorShape([2, 1, 3]), TensorShape([2, 5, 3])]
+        >>> over_candidates([ops.ones((2, 3))], None, mask)[0].shape
+        TensorShape([2, 5, 3])
+    """
+    present = [part for part in per_request if part is not None]
+    if own is None:
+        return [per_candidate(part, mask) for part in present]
+    return [*(part[:, None, :] for part in present), own]

@@ -27,12 +27,23 @@ class Body:
         one_width: whether every field must have the embedding's default width, numbers included
             (they are then multiplied by a learned vector); otherwise a number is a field of
             width 1.
+        needs_sequence: whether it is defined over behaviour sequences alone.
+
+    Args:
+        config: of the architecture.
+        widths: of the embedded features.
+
+    Raises:
+        ValueError: it needs a behaviour sequence and there is none.
     """
 
     views: ClassVar[dict[str, int]] = {}
     one_width: ClassVar[bool] = False
+    needs_sequence: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, widths: Widths):
+        if self.needs_sequence and not widths.sequences:
+            raise ValueError(f"{config.name} needs a behaviour sequence; the schema has none")
         self.config = config
         self.widths = widths
 

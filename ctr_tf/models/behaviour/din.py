@@ -51,7 +51,8 @@ class DIN(Body):
         `s_projected` (B, L, attention_units[0]), `s_mask` (B, L); representation (B, N, units[-1]).
 
     Raises:
-        ValueError: no sequence, or one without an attribute of the candidate's.
+        ValueError: no sequence, or one without an attribute of the candidate's, or one of
+            another width than the candidate's.
 
     Example:
         >>> widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}})
@@ -59,10 +60,10 @@ class DIN(Body):
         ['attention', 'compared', 'config', 'mlp', 'widths']
     """
 
+    needs_sequence = True
+
     def __init__(self, config: DINConfig, widths: Widths):
         super().__init__(config, widths)
-        if not widths.sequences:
-            raise ValueError("din needs a behaviour sequence; the schema has none")
         self.compared: dict[str, list[str]] = {}
         self.attention = []
         interest = 0
@@ -74,6 +75,13 @@ class DIN(Body):
                     f"(attributes {list(attributes)}) shares no name with the candidate features "
                     f"{list(widths.candidate)}"
                 )
+            for name in compared:
+                if attributes[name] != widths.candidate[name]:
+                    raise ValueError(
+                        f"din compares {sequence}.{name} with the candidate's {name}: their "
+                        f"embeddings need one width, got {attributes[name]} and "
+                        f"{widths.candidate[name]}"
+                    )
             self.compared[sequence] = compared
             width = sum(attributes[name] for name in compared)
             interest += sum(attributes.values())
@@ -134,9 +142,8 @@ class DIN(Body):
             state.get("user"),
             self.mlp.part("context", layers.concat(context.fields.values.values())),
         ]
-        products = [part[:, None, :] for part in per_request if part is not None]
-        products.append(self.mlp.part("interest", layers.concat(interests)))
-        products.append(
-            self.mlp.part("candidate", layers.concat(candidates.fields.values.values()))
+        own = self.mlp.part("interest", layers.concat(interests)) + self.mlp.part(
+            "candidate", layers.concat(candidates.fields.values.values())
         )
+        products = layers.over_candidates(per_request, own, candidates.mask)
         return Representation(self.mlp(products, candidates.mask, training=training))

@@ -94,11 +94,10 @@ class DCNV2(Body):
         x0 = layers.concat([*(layers.per_candidate(p, mask) for p in per_request), of_candidate])
 
         def products(layer, user_product):
-            parts = (user_product, layer.part("context", of_context))
-            return [
-                *(part[:, None, :] for part in parts if part is not None),
-                layer.part("candidate", of_candidate),
-            ]
+            per_request = [user_product, layer.part("context", of_context)]
+            return layers.over_candidates(
+                per_request, layer.part("candidate", of_candidate), mask
+            )
 
         x = self.cross[0].from_parts(x0, x0, products(self.cross[0], state.get("cross")))
         for layer in self.cross[1:]:

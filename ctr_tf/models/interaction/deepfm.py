@@ -93,10 +93,11 @@ class DeepFM(Body):
         }
 
         def joined(name):
-            """The sides' parts of that name, (B, N or 1, width) each."""
-            per_request = [parts[name] for parts in (state, own["context"]) if name in parts]
-            mine = [own["candidate"][name]] if name in own["candidate"] else []
-            return [*(part[:, None, :] for part in per_request), *mine]
+            """The sides' parts of that name, which broadcast to (B, N, width)."""
+            per_request = [state.get(name), own["context"].get(name)]
+            return layers.over_candidates(
+                per_request, own["candidate"].get(name), candidates.mask
+            )
 
         logit = layers.fm_second_order(sum(joined("total")), sum(joined("squares")))
         logit = logit + sum(joined("linear"))[..., 0]
