@@ -15,19 +15,17 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import apache_beam as beam
 import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from pydantic import ValidationError
-from rich.console import Console
 
 from ctr_tf.data.config import PrepareConfig
 from ctr_tf.data.manifest import CATALOGUE, REJECTS, SCHEMA, SPLITS, VOCABULARIES, Manifest
 from ctr_tf.schema import Schema
+from pipelines.progress import console, quiet, stage
 from pipelines.transforms.assemble import Ingested, make_manifest, vocabularies, write_statistics
 from pipelines.transforms.catalogue import read_items, save_items, write_catalogue
 from pipelines.transforms.errors import PrepareError
@@ -41,8 +39,6 @@ from pipelines.transforms.write import WriteRecords
 LOCAL_RUNNER = "FnApiRunner"
 LOCAL_BYTES = 2 << 30
 """Input size above which the local runner, which shuffles in memory, is warned of."""
-
-console = Console(stderr=True)
 
 
 def run(
@@ -97,16 +93,17 @@ def _prepare(layout: Layout, folders: Folders) -> Manifest:
     ]
     items_read = 0
     if config.items:
-        with _stage("items") as say:
+        with stage("items") as say:
             items, items_read = read_items(
                 layout, lambda *found: tasks.append(_rejected_item(layout, *found))
             )
             save_items(items, folders.items)
             write_catalogue(layout, items, folders.output / CATALOGUE)
             say(f"{len(items):,} items")
-    with _stage("rows") as say:
+    with stage("rows") as say:
         _run_pipeline(
-            config,
+            layout,
+            folders,
             tasks,
             ReadRows(layout, folders),
             GroupUser(layout),
@@ -120,12 +117,13 @@ def _prepare(layout: Layout, folders: Folders) -> Manifest:
     if config.split.by == "time":
         boundaries = time_boundaries(config.split, ingested.times)
     shards = list(range(config.shards))
-    with _stage("vocabularies and statistics"):
+    with stage("vocabularies and statistics"):
         for name in vocabularies(layout):
             for suffix in ("txt", "counts"):
                 (folders.output / VOCABULARIES / f"{name}.{suffix}").touch()
         _run_pipeline(
-            config,
+            layout,
+            folders,
             shards,
             LearnShard(layout, folders, boundaries),
             MergeCounts(),
@@ -133,8 +131,8 @@ def _prepare(layout: Layout, folders: Folders) -> Manifest:
         )
         write_statistics(folders)
         (folders.output / SCHEMA).write_text(layout.schema.to_json() + "\n", encoding="utf-8")
-    with _stage("records") as say:
-        _run_pipeline(config, shards, WriteRecords(layout, folders, boundaries))
+    with stage("records") as say:
+        _run_pipeline(layout, folders, shards, WriteRecords(layout, folders, boundaries))
         manifest = make_manifest(layout, folders, ingested, boundaries)
         for name, split in manifest.splits.items():
             say(f"{name}: {split.requests:,} requests, {split.candidates:,} candidates")
@@ -151,9 +149,13 @@ def _rejected_item(layout: Layout, file, row, error) -> ReadTask:
     )
 
 
-def _run_pipeline(config: PrepareConfig, elements: list, *steps: beam.DoFn) -> None:
+def _run_pipeline(layout: Layout, folders: Folders, elements: list, *steps: beam.DoFn) -> None:
+    config = layout.config
     options = PipelineOptions(config.runner_options, pickle_library="cloudpickle")
-    with beam.Pipeline(runner=config.runner, options=options) as pipeline:
+    with (
+        quiet(folders.work / "beam.log", folders.output),
+        beam.Pipeline(runner=config.runner, options=options) as pipeline,
+    ):
         found = pipeline | beam.Create(elements) | beam.Reshuffle()
         for index, step in enumerate(steps):
             if index:
@@ -184,14 +186,6 @@ def _warn_of_size(layout: Layout) -> None:
             "memory; prepare.runner may name another: "
             "apache_beam.runners.dask.dask_runner.DaskRunner, FlinkRunner, SparkRunner"
         )
-
-
-@contextmanager
-def _stage(name: str) -> Iterator[Callable[[str], None]]:
-    start = time.monotonic()
-    console.print(f"[bold]{name}[/bold] ...")
-    yield lambda line: console.print(f"  {line}", highlight=False)
-    console.print(f"  {time.monotonic() - start:.1f} s", highlight=False)
 
 
 def load_job(path: Path) -> tuple[Schema, PrepareConfig, Path]:
