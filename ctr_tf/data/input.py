@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
@@ -78,15 +80,21 @@ class Input:
             self.skipped[file.name] = file.records - count
         self._readable[file.name] = count
 
-    def find_corruption(self, split: str) -> None:
-        """Reads a split's shards through, for the place of an error that tf.data met.
+    @contextmanager
+    def naming_corruption(self, *splits: str) -> Iterator[None]:
+        """Turns tf.data's error on a corrupt record into one that says where it is.
 
         Raises:
             CorruptRecordError: names file and record.
         """
-        for path in self.manifest.paths(self.folder, split):
-            for _ in read_records(path):
-                pass
+        try:
+            yield
+        except tf.errors.DataLossError:
+            for split in splits:
+                for path in self.manifest.paths(self.folder, split):
+                    for _ in read_records(path):
+                        pass
+            raise
 
     def requests(self, split: str) -> int:
         """Readable requests of a split.

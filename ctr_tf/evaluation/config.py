@@ -5,7 +5,6 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from ctr_tf.config_base import Config
-from ctr_tf.metrics.buckets import FREQUENCY_BUCKETS, Buckets
 
 
 class EvaluationConfig(Config):
@@ -28,7 +27,7 @@ class EvaluationConfig(Config):
     precision_at: list[Annotated[int, Field(ge=1)]] = [1, 5, 10]
     bootstrap_replicates: int = Field(200, ge=0)
     seed: int = Field(0, ge=0)
-    frequency_buckets: list[int] = list(FREQUENCY_BUCKETS)
+    frequency_buckets: list[int] = [0, 1, 5, 20, 100]
     history_buckets: list[int] = [0, 1, 5, 10, 20, 50, 100]
     long_tail_share: float = Field(0.2, gt=0, le=1)
     plot_bins: int = Field(20, ge=1)
@@ -36,5 +35,6 @@ class EvaluationConfig(Config):
     @field_validator("frequency_buckets", "history_buckets")
     @classmethod
     def _ascending_from_zero(cls, bounds: list[int]) -> list[int]:
-        Buckets(bounds)
+        if not bounds or bounds[0] != 0 or any(a >= b for a, b in zip(bounds, bounds[1:])):
+            raise ValueError(f"bounds must ascend strictly from 0, got {bounds}")
         return bounds

@@ -195,7 +195,8 @@ def test_flipped_byte_is_found(tmp_path):
     path.write_bytes(content)
     data = Input(tmp_path, SCHEMA, InputConfig())
     with pytest.raises(CorruptRecordError, match=r"part-00000-of-00001.tfrecord: record \d+"):
-        data.find_corruption("train")
+        with data.naming_corruption("train"):
+            request_ids(data.training(0))
 
 
 def test_unknown_value_goes_to_the_out_of_vocabulary_row(folder):

@@ -7,7 +7,9 @@ import pytest
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
-from ctr_tf.evaluation import EvaluationConfig, Predictions, evaluate
+from ctr_tf.evaluation.config import EvaluationConfig
+from ctr_tf.evaluation.evaluate import evaluate
+from ctr_tf.evaluation.predictions import Predictions
 
 
 def synthetic(size=2000, seed=1):

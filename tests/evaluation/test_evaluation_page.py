@@ -11,15 +11,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ctr_tf.evaluation import (
-    Curves,
-    EvaluationConfig,
-    Predictions,
-    evaluate,
-    print_report,
-    read_curves,
-    write_report,
-)
+from ctr_tf.evaluation.config import EvaluationConfig
+from ctr_tf.evaluation.curves import Curves, read_curves
+from ctr_tf.evaluation.evaluate import evaluate
+from ctr_tf.evaluation.page import write_report
+from ctr_tf.evaluation.predictions import Predictions
+from ctr_tf.evaluation.table import print_report
 
 
 @pytest.fixture(name="report", scope="module")
@@ -134,7 +131,7 @@ def test_curves_keep_the_last_record_of_a_step_and_reject_torn_lines(tmp_path):
 
 def test_import_needs_neither_matplotlib_nor_tensorflow():
     code = (
-        "import sys, ctr_tf.evaluation, ctr_tf.metrics; "
+        "import sys, ctr_tf.evaluation.evaluate, ctr_tf.evaluation.page, ctr_tf.metrics; "
         "print({'matplotlib', 'tensorflow', 'keras'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctr_tf.evaluation import Predictions, write_shard
+from ctr_tf.evaluation.predictions import Predictions, write_shard
 
 
 def columns(**changes):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from ctr_tf.evaluation import Predictions, write_shard
+from ctr_tf.evaluation.predictions import Predictions, write_shard
 from ctr_tf.metrics import auc, gauc
 from pipelines.evaluate import (
     HISTOGRAM,

@@ -1,0 +1,185 @@
+"""The command line, `ctr-tf`. Help and errors need no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ctr_tf import datasets, registry, stages
+from ctr_tf.config import ConfigError, load
+from ctr_tf.datasets import DatasetError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Trains, evaluates, exports and serves models of click-through rate.",
+)
+datasets_app = typer.Typer(no_args_is_help=True, help="Public datasets.")
+app.add_typer(datasets_app, name="datasets")
+
+Config = Annotated[Path, typer.Argument(help="An experiment, as configs/movielens/din.yaml.")]
+Set = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", help="Override a key, as train.learning_rate=1e-3. Repeatable."),
+]
+Root = Annotated[
+    Path,
+    typer.Option("--workspace", envvar="CTR_TF_WORKSPACE", help="Where data and runs are kept."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+WORKSPACE = Path("workspace")
+
+
+def _open(config: Path, overrides: list[str] | None, root: Path) -> stages.Workspace:
+    return stages.Workspace(root.absolute(), load(config, overrides or []))
+
+
+@datasets_app.command("list")
+def list_datasets() -> None:
+    """Lists the datasets that can be fetched."""
+    table = Table("name", "description", "rows", "licence")
+    for name in datasets.names():
+        dataset = datasets.get(name)
+        rows = ", ".join(f"{count:,} {kind}" for kind, count in dataset.rows.items())
+        table.add_row(name, dataset.description, rows, dataset.licence)
+    Console().print(table)
+
+
+@datasets_app.command("fetch")
+def fetch_dataset(
+    name: Annotated[str, typer.Argument(help="One that `datasets list` shows.")],
+    source: Annotated[Optional[Path], typer.Option(help="An archive already on disk.")] = None,
+    workspace: Root = WORKSPACE,
+) -> None:
+    """Fetches a dataset, verifies it and brings it to CSV files."""
+    print(datasets.get(name).fetch(workspace / "datasets", source=source))
+
+
+@app.command()
+def prepare(config: Config, set_: Set = None, workspace: Root = WORKSPACE) -> None:
+    """Raw logs to request-shaped TFRecords, by the Beam job."""
+    found = _open(config, set_, workspace)
+    stages.fetch(found)
+    print(stages.prepare(found))
+
+
+@app.command()
+def train(
+    config: Config, set_: Set = None, workspace: Root = WORKSPACE, quiet: Quiet = False
+) -> None:
+    """Trains on prepared data; takes up a run that was cut short."""
+    found = _open(config, set_, workspace)
+    stages.train(found, not quiet)
+    print(found.run)
+
+
+@app.command()
+def evaluate(
+    config: Config, set_: Set = None, workspace: Root = WORKSPACE, quiet: Quiet = False
+) -> None:
+    """Metrics of the test split: a table, report.json and report.html."""
+    from ctr_tf.evaluation.table import print_report
+
+    found = _open(config, set_, workspace)
+    print_report(stages.evaluate(found, not quiet))
+    print(found.run / "report.html")
+
+
+@app.command()
+def predict(
+    config: Config,
+    output: Annotated[Path, typer.Option(help="Folder of the Parquet shards.")],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    set_: Set = None,
+    workspace: Root = WORKSPACE,
+    quiet: Quiet = False,
+) -> None:
+    """Batch scores of a split's TFRecords, one row an impression."""
+    print(stages.predict(_open(config, set_, workspace), split, output.absolute(), not quiet))
+
+
+@app.command()
+def export(config: Config, set_: Set = None, workspace: Root = WORKSPACE) -> None:
+    """A SavedModel of three signatures, checked in a fresh process."""
+    print(stages.export(_open(config, set_, workspace)))
+
+
+@app.command()
+def run(
+    config: Config, set_: Set = None, workspace: Root = WORKSPACE, quiet: Quiet = False
+) -> None:
+    """All stages of an experiment, skipping what is done and unchanged."""
+    from ctr_tf.evaluation.table import print_report
+
+    report = stages.run(_open(config, set_, workspace), print, not quiet)
+    print_report(report)
+
+
+@app.command()
+def serve(
+    config: Config,
+    set_: Set = None,
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8500,
+    workspace: Root = WORKSPACE,
+) -> None:
+    """Serves the exported model over TF Serving's gRPC API, on loopback."""
+    found = _open(config, set_, workspace)
+    if not found.exported.exists():
+        raise stages.StageError(f"{found.exported}: not exported; run `ctr-tf export` first")
+    _module(
+        "serving.server",
+        ["--model", found.experiment.name, "--folder", str(found.exported), "--port", str(port)],
+    )
+
+
+@app.command()
+def score(
+    config: Config,
+    user: Annotated[Optional[str], typer.Option(help="User id; any user by default.")] = None,
+    candidates: Annotated[int, typer.Option(help="Unseen items to score.")] = 500,
+    top: Annotated[int, typer.Option(help="Items shown.")] = 10,
+    target: Annotated[str, typer.Option(help="Address of the server.")] = "127.0.0.1:8500",
+    set_: Set = None,
+    workspace: Root = WORKSPACE,
+) -> None:
+    """Asks a running server for one user's best unseen items, in one folded call."""
+    found = _open(config, set_, workspace)
+    options = ["--model", found.experiment.name, "--data", str(found.prepared)]
+    options += ["--target", target, "--candidates", str(candidates), "--top", str(top)]
+    _module("serving.score", options + (["--user", user] if user else []))
+
+
+@app.command()
+def models() -> None:
+    """The registered architectures, with paper and configuration."""
+    table = Table("model", "paper", "configuration")
+    for name, entry in registry.entries().items():
+        own = [key for key in entry.config.model_fields if key != "name"]
+        table.add_row(name, entry.paper, ", ".join(own))
+    Console().print(table)
+
+
+def _module(name: str, arguments: list[str]) -> None:
+    """Becomes a tool that stands beside the package, which nothing here imports."""
+    code = subprocess.call([sys.executable, "-m", name, *arguments])
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Runs the command line: exit code 2 and one message for what a user can mend."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        app()
+    except stages.Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(143)
+    except (ConfigError, DatasetError, stages.StageError, ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,110 @@
+"""Batch scores of a prepared split, written as prediction shards."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import tensorflow as tf
+from rich.progress import track
+
+from ctr_tf.data.input import Input
+from ctr_tf.data.manifest import ITEM_FREQUENCY
+from ctr_tf.evaluation.predictions import write_shard
+from ctr_tf.models.model import CTRModel
+from ctr_tf.schema import CANDIDATES_MASK
+
+ROWS_PER_SHARD = 1_000_000
+
+
+def predict(
+    model: CTRModel, data: Input, split: str, folder: Path, progress: bool = True
+) -> Path:
+    """Scores every candidate of a split.
+
+    Args:
+        model: with its trained weights.
+        data: the prepared data.
+        split: which split.
+        folder: of the shards `predictions-00000-of-00001.parquet`; replaced whole.
+        progress: whether a progress bar is shown.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ManifestError: the split is empty.
+        ValueError: a score is not finite; names the request.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    score = tf.function(lambda features: model.scores(model(features)), reduce_retracing=True)
+    batches = data.evaluation(split)
+    if progress:
+        batches = track(batches, f"scoring {split}", total=data.batches(split))
+    rows: list[dict[str, np.ndarray]] = []
+    shards = 0
+    for batch in batches:
+        rows.append(_columns(batch, score(batch["features"]), data))
+        if sum(len(part["request_id"]) for part in rows) >= ROWS_PER_SHARD:
+            _write(partial, shards, rows, data)
+            shards, rows = shards + 1, []
+    if rows:
+        _write(partial, shards, rows, data)
+        shards += 1
+    for shard in range(shards):
+        name = f"predictions-{shard:05d}-of-{shards:05d}.parquet"
+        (partial / _name(shard)).rename(partial / name)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return folder
+
+
+def _name(shard: int) -> str:
+    return f"shard-{shard:05d}.parquet"
+
+
+def _columns(batch: dict, scores: dict[str, tf.Tensor], data: Input) -> dict[str, np.ndarray]:
+    """One row for each valid candidate of a batch."""
+    mask = batch["features"][CANDIDATES_MASK].numpy()
+    request, _ = np.nonzero(mask)
+    ids = {name: value.numpy() for name, value in batch["ids"].items()}
+    found = {"request_id": ids["request"][request].astype(str)}
+    keys = data.schema.keys
+    if keys.user:
+        found["user_id"] = ids["user"][request].astype(str)
+    if keys.time:
+        found["time"] = ids["time"][request]
+    if keys.item:
+        found["item_id"] = ids["items"][mask].astype(str)
+    if data.schema.sequences:
+        first = next(iter(data.schema.sequences))
+        lengths = batch["features"][f"{first}_mask"].numpy().sum(axis=1)
+        found["history_length"] = lengths[request].astype("int32")
+    for task in data.schema.tasks:
+        for kind in ("label", "weight"):
+            found[f"{kind}.{task}"] = batch[f"{kind}s"][task].numpy()[mask]
+        found[f"score.{task}"] = scores[task].numpy()[mask]
+    return found
+
+
+def _write(folder: Path, shard: int, parts: list[dict[str, np.ndarray]], data: Input) -> None:
+    columns: dict[str, Any] = {
+        name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+    }
+    path = data.folder / ITEM_FREQUENCY
+    if "item_id" in columns and path.exists():
+        table = pq.read_table(path)
+        index = pc.index_in(columns["item_id"], table["item_id"])
+        columns["item_frequency"] = pc.fill_null(pc.take(table["count"], index), 0)
+    if "user_id" in columns:
+        # A row without a user belongs to nobody, not to a user of empty name.
+        users = columns["user_id"].astype(object)
+        users[users == ""] = None
+        columns["user_id"] = users
+    write_shard(folder / _name(shard), columns)

@@ -1,0 +1,299 @@
+"""The stages of an experiment: where each one's output lies, and when it needs no second run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from ctr_tf import datasets
+from ctr_tf.config import Experiment, fingerprint
+from ctr_tf.data.manifest import MANIFEST
+from ctr_tf.schema import Vector
+
+if TYPE_CHECKING:
+    from ctr_tf.data.input import Input
+    from ctr_tf.models.model import CTRModel
+
+
+class StageError(RuntimeError):
+    """A stage cannot run: what it needs is not there, or the job behind it failed."""
+
+
+class Interrupted(StageError):
+    """A stage was asked to stop; what it had done is saved."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one experiment under a root.
+
+    `datasets/<name>/` raw files, `prepared/<name>-<fingerprint>/` TFRecords,
+    `runs/<name>/<fingerprint>/` everything of one training run: a changed config is another folder,
+    so that nothing is ever mixed.
+
+    Args:
+        root: of all experiments.
+        experiment: whose folders.
+    """
+
+    root: Path
+    experiment: Experiment
+
+    @property
+    def dataset(self) -> Path:
+        """Where relative paths of `prepare` begin."""
+        name = self.experiment.dataset
+        return self.root / "datasets" / name if name else Path.cwd()
+
+    def sources(self) -> list[Path]:
+        """The raw files.
+
+        Raises:
+            StageError: a path matches no file.
+        """
+        prepare = self.experiment.prepare
+        if prepare.impressions is None:
+            raise StageError("prepare.impressions: the config names no log")
+        found: list[Path] = []
+        for source in (prepare.impressions, prepare.users, prepare.items):
+            if source is None:
+                continue
+            for pattern in [source.path] if isinstance(source.path, str) else source.path:
+                base = Path(pattern)
+                files = sorted(Path(base.anchor or self.dataset).glob(
+                    str(base.relative_to(base.anchor)) if base.anchor else pattern
+                ))
+                if not files:
+                    hint = "; fetch the dataset first" if self.experiment.dataset else ""
+                    raise StageError(f"{self.dataset / pattern}: no such file{hint}")
+                found += files
+        return found
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """Of the raw files and of all that preparation depends on."""
+        own = self.experiment.dump()
+        stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in self.sources()]
+        ignored = ("runner", "runner_options")
+        prepare = {key: value for key, value in own["prepare"].items() if key not in ignored}
+        return fingerprint([own["schema"], prepare, stats])
+
+    @property
+    def prepared(self) -> Path:
+        """The folder of TFRecords."""
+        name = self.experiment.dataset or self.experiment.name
+        return self.root / "prepared" / f"{name}-{self.data_fingerprint[:12]}"
+
+    @cached_property
+    def run_fingerprint(self) -> str:
+        """Of the data and of all that training depends on."""
+        own = self.experiment.dump()
+        tables = [
+            (f.table, Path(f.table).stat().st_size, Path(f.table).stat().st_mtime_ns)
+            for f in self.experiment.log.features.values()
+            if isinstance(f, Vector) and Path(f.table).exists()
+        ]
+        parts = [own[section] for section in ("input", "model", "train")]
+        return fingerprint([self.data_fingerprint, *parts, tables])
+
+    @property
+    def run(self) -> Path:
+        """The folder of the training run."""
+        return self.root / "runs" / self.experiment.name / self.run_fingerprint[:12]
+
+    @property
+    def exported(self) -> Path:
+        """The folder of model versions, as TF Serving wants it."""
+        return self.run / "export"
+
+
+def fetch(workspace: Workspace) -> None:
+    """Fetches and verifies the experiment's dataset, if it names one."""
+    if workspace.experiment.dataset:
+        datasets.get(workspace.experiment.dataset).fetch(workspace.root / "datasets")
+
+
+def prepare(workspace: Workspace) -> Path:
+    """Runs the Beam job, in a process of its own, unless its output is there.
+
+    Raises:
+        StageError: the job failed; it has said why.
+    """
+    output = workspace.prepared
+    if (output / MANIFEST).exists():
+        return output
+    own = workspace.experiment.dump()
+    job = {key: own[key] for key in ("schema", "prepare")} | {"root": str(workspace.dataset)}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "prepare.json"
+        config.write_text(json.dumps(job), encoding="utf-8")
+        command = [sys.executable, "-m", "pipelines.prepare"]
+        command += ["--config", str(config), "--output", str(output)]
+        done = subprocess.run(command)
+    if done.returncode:
+        raise StageError(f"prepare failed with exit code {done.returncode}")
+    return output
+
+
+def open_data(workspace: Workspace) -> Input:
+    """The prepared data.
+
+    Raises:
+        StageError: it is not there.
+    """
+    from ctr_tf.data.input import Input
+
+    if not (workspace.prepared / MANIFEST).exists():
+        raise StageError(f"{workspace.prepared}: not prepared; run `ctr-tf prepare` first")
+    experiment = workspace.experiment
+    data = Input(workspace.prepared, experiment.log, experiment.input, experiment.train.seed)
+    for file, count in data.skipped.items():
+        print(f"{workspace.prepared / file}: {count} unreadable records skipped", file=sys.stderr)
+    return data
+
+
+def make_model(workspace: Workspace, data: Input) -> CTRModel:
+    """The experiment's model with fresh weights."""
+    from ctr_tf.models.model import CTRModel
+
+    found = data.preprocessor
+    return CTRModel(workspace.experiment.log, workspace.experiment.model, found.rows, found.vectors)
+
+
+def train(workspace: Workspace, progress: bool = True) -> None:
+    """Trains, or takes up a training that was cut short; nothing to do when it is done.
+
+    Raises:
+        Interrupted: by SIGTERM; the next call resumes.
+    """
+
+    def work() -> dict[str, Any]:
+        from ctr_tf.training.train import train as run
+
+        data = open_data(workspace)
+        workspace.run.mkdir(parents=True, exist_ok=True)
+        workspace.experiment.save(workspace.run / "config.yaml")
+        with data.naming_corruption("train", "validation"):
+            result = run(
+                lambda: make_model(workspace, data),
+                data,
+                workspace.experiment.train,
+                workspace.run,
+                progress,
+            )
+        if result.interrupted:
+            raise Interrupted("training was interrupted; run it again to resume")
+        return result.to_json()
+
+    _stage(workspace.run, "train", workspace.run_fingerprint, work)
+
+
+def trained_model(workspace: Workspace, data: Input) -> CTRModel:
+    """The model with the weights of its best checkpoint.
+
+    Raises:
+        StageError: training has not ended.
+    """
+    from ctr_tf.training.checkpoint import restore
+
+    if _read_stage(workspace.run, "train") is None:
+        raise StageError(f"{workspace.run}: not trained; run `ctr-tf train` first")
+    model = make_model(workspace, data)
+    restore(model, workspace.run)
+    return model
+
+
+def predict(workspace: Workspace, split: str, folder: Path, progress: bool = True) -> Path:
+    """Writes the scores of a split to Parquet shards."""
+    from ctr_tf.evaluation.predict import predict as run
+
+    data = open_data(workspace)
+    with data.naming_corruption(split):
+        return run(trained_model(workspace, data), data, split, folder, progress)
+
+
+def evaluate(workspace: Workspace, progress: bool = True) -> dict[str, Any]:
+    """Scores the test split and writes `report.json` and `report.html`; returns the report."""
+    from ctr_tf.evaluation.curves import read_curves
+    from ctr_tf.evaluation.evaluate import evaluate as run
+    from ctr_tf.evaluation.page import write_report
+    from ctr_tf.evaluation.predictions import Predictions
+
+    def work() -> dict[str, Any]:
+        folder = predict(workspace, "test", workspace.run / "predictions" / "test", progress)
+        report = run(Predictions.read(folder), workspace.experiment.evaluate)
+        curves = read_curves(workspace.run / "history.jsonl")
+        write_report(workspace.run, report, curves, title=workspace.experiment.name)
+        return {}
+
+    own = workspace.experiment.dump()["evaluate"]
+    _stage(workspace.run, "evaluate", fingerprint([workspace.run_fingerprint, own]), work)
+    return json.loads((workspace.run / "report.json").read_text(encoding="utf-8"))
+
+
+def export(workspace: Workspace) -> Path:
+    """Exports the model as the next version, unless the newest is of this model."""
+    from ctr_tf.export.export import export as run
+    from ctr_tf.export.export import raw_requests
+
+    def work() -> dict[str, Any]:
+        data = open_data(workspace)
+        files = ("config.yaml", "report.json", "report.html")
+        extra = {name: workspace.run / name for name in files if (workspace.run / name).exists()}
+        config = workspace.experiment.export
+        count = max(config.check_requests, config.warmup_requests)
+        path = run(
+            trained_model(workspace, data),
+            data.preprocessor,
+            workspace.exported,
+            config,
+            raw_requests(data, count),
+            extra,
+        )
+        return {"version": path.name}
+
+    own = workspace.experiment.dump()["export"]
+    done = _stage(workspace.run, "export", fingerprint([workspace.run_fingerprint, own]), work)
+    return workspace.exported / done["version"]
+
+
+def run(workspace: Workspace, say: Callable[[str], None], progress: bool = True) -> dict[str, Any]:
+    """All stages in order; returns the report."""
+    fetch(workspace)
+    say(f"data: {prepare(workspace)}")
+    train(workspace, progress)
+    say(f"run: {workspace.run}")
+    report = evaluate(workspace, progress)
+    say(f"report: {workspace.run / 'report.html'}")
+    say(f"model: {export(workspace)}")
+    return report
+
+
+def _stage(
+    folder: Path, name: str, inputs: str, work: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Runs `work` unless it is recorded as done for these inputs; records that it is done."""
+    done = _read_stage(folder, name)
+    if done is not None and done["inputs"] == inputs:
+        return done
+    start = time.time()
+    record = {**work(), "inputs": inputs, "stage_seconds": round(time.time() - start, 1)}
+    path = folder / "stages" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    partial.replace(path)
+    return record
+
+
+def _read_stage(folder: Path, name: str) -> dict[str, Any] | None:
+    path = folder / "stages" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
