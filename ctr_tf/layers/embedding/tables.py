@@ -103,7 +103,7 @@ class EmbeddingTables(keras.layers.Layer):
         """The values of one logical table, (rows, width)."""
         stack, start = self.place[name]
         rows = self.specs[name].rows
-        return ops.convert_to_numpy(self.stacks[stack].value)[start : start + rows]
+        return ops.convert_to_numpy(self.stacks[stack])[start : start + rows]
 
 
 def _initializer(name: str, scale: float) -> keras.initializers.Initializer:
