@@ -1,1 +1,1 @@
-"""Optimisers and their learning-rate schedules."""
+"""Optimisers: schedules, and one optimiser a group of variables."""

@@ -4,34 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ctr_tf.config_base import Config
-
-
-class OptimizerConfig(Config):
-    """An optimiser and its learning-rate schedule.
-
-    Args:
-        name: which optimiser.
-        learning_rate: the peak rate.
-        warmup_steps: steps of linear rise from 0.
-        decay: `constant`, or `polynomial` to `end_learning_rate` over `decay_steps` after warm-up.
-        decay_steps: defaults to the planned steps of the run.
-        power: of the polynomial; 1 is linear.
-        clip_norm: bound on the global norm of the gradients of this group; none by default.
-        weight_decay: decoupled weight decay, for `adamw`.
-    """
-
-    name: Literal["adam", "adamw", "adagrad", "ftrl", "sgd"] = "adam"
-    learning_rate: PositiveFloat = 1e-3
-    warmup_steps: NonNegativeInt = 0
-    decay: Literal["constant", "polynomial"] = "constant"
-    decay_steps: PositiveInt | None = None
-    end_learning_rate: NonNegativeFloat = 0.0
-    power: PositiveFloat = 1.0
-    clip_norm: PositiveFloat | None = None
-    weight_decay: NonNegativeFloat = 0.0
+from ctr_tf.optimizers.config import OptimizerConfig
 
 
 class EarlyStoppingConfig(Config):
@@ -53,8 +29,8 @@ class TrainConfig(Config):
 
     Args:
         epochs: passes over the training split.
-        max_steps: a bound on the steps of the run.
-        learning_rate: a short way to set that of both optimiser groups; theirs where unset.
+        max_steps: a bound on the optimiser steps of the run.
+        learning_rate: the peak rate of every optimiser that sets none.
         dense: the optimiser of the dense part.
         tables: the optimiser of the embedding tables; the dense one's settings by default.
         task_weights: the weight of each task's loss; 1 by default.
@@ -65,16 +41,17 @@ class TrainConfig(Config):
         validate_every: steps between validations; the end of each epoch by default.
         early_stopping: when to stop; never by default.
         checkpoint_every: steps between checkpoints.
+        log_every: steps between records of the training loss.
         keep: last checkpoints kept.
         deterministic: equal runs give equal weights, resumed or not.
         seed: of initialisation, shuffling and dropout.
-        max_loss: a loss above it counts as exploded and stops the run.
+        max_loss: a loss, regularisation included, above it counts as exploded and stops the run.
         tensorboard: whether TensorBoard summaries are written.
     """
 
     epochs: PositiveInt = 1
     max_steps: PositiveInt | None = None
-    learning_rate: PositiveFloat | None = None
+    learning_rate: PositiveFloat = 1e-3
     dense: OptimizerConfig = OptimizerConfig()
     tables: OptimizerConfig | None = None
     task_weights: dict[str, NonNegativeFloat] = {}
@@ -85,8 +62,26 @@ class TrainConfig(Config):
     validate_every: PositiveInt | None = None
     early_stopping: EarlyStoppingConfig | None = None
     checkpoint_every: PositiveInt = 500
+    log_every: PositiveInt = 100
     keep: PositiveInt = 2
     deterministic: bool = False
     seed: int = 17
-    max_loss: PositiveFloat = Field(1e4)
+    max_loss: PositiveFloat = 1e4
     tensorboard: bool = False
+
+    def optimizers(self, planned_steps: int) -> dict[str, OptimizerConfig]:
+        """The resolved configuration of each group's optimiser.
+
+        Args:
+            planned_steps: the run's optimiser steps.
+
+        Example:
+            >>> config = TrainConfig(learning_rate=0.1, dense={"learning_rate": 0.01})
+            >>> found = config.optimizers(100)
+            >>> found["dense"].learning_rate, found["tables"].learning_rate
+            (0.01, 0.01)
+        """
+        return {
+            "dense": self.dense.resolved(self.learning_rate, planned_steps),
+            "tables": (self.tables or self.dense).resolved(self.learning_rate, planned_steps),
+        }

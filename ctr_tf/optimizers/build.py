@@ -1,0 +1,66 @@
+"""From configuration to the optimiser of a model."""
+
+from __future__ import annotations
+
+import keras
+
+from ctr_tf.models.model import CTRModel
+from ctr_tf.optimizers.config import OptimizerConfig
+from ctr_tf.optimizers.groups import Group, GroupedOptimizer, variable_groups
+from ctr_tf.optimizers.schedule import WarmupPolynomial
+
+_CLASSES = {
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+    "adagrad": keras.optimizers.Adagrad,
+    "ftrl": keras.optimizers.Ftrl,
+    "sgd": keras.optimizers.SGD,
+}
+
+Optimizer = GroupedOptimizer | keras.optimizers.LossScaleOptimizer
+
+
+def keras_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
+    """The Keras optimiser of a resolved configuration, with its schedule.
+
+    Example:
+        >>> optimizer = keras_optimizer(OptimizerConfig(name="sgd").resolved(0.5, 10))
+        >>> optimizer.name, float(optimizer.learning_rate)
+        ('SGD', 0.5)
+    """
+    rate: float | WarmupPolynomial = config.learning_rate
+    if config.warmup_steps or config.decay == "polynomial":
+        rate = WarmupPolynomial(
+            config.learning_rate,
+            config.warmup_steps,
+            config.decay_steps,
+            config.end_learning_rate,
+            config.power,
+        )
+    own = {"weight_decay": config.weight_decay} if config.name == "adamw" else {}
+    return _CLASSES[config.name](learning_rate=rate, **own)
+
+
+def build_optimizer(
+    model: CTRModel, configs: dict[str, OptimizerConfig], scale_loss: bool = False
+) -> Optimizer:
+    """The optimiser of a model, its state created.
+
+    Args:
+        model: whose trainable variables are updated.
+        configs: resolved configuration of each group of `variable_groups`.
+        scale_loss: dynamic loss scaling, as float16 needs it.
+    """
+    groups = [
+        Group(name, variables, keras_optimizer(configs[name]), configs[name].clip_norm)
+        for name, variables in variable_groups(model).items()
+    ]
+    grouped = GroupedOptimizer(groups)
+    optimizer = keras.optimizers.LossScaleOptimizer(grouped) if scale_loss else grouped
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def grouped(optimizer: Optimizer) -> GroupedOptimizer:
+    """The grouped optimiser, within the loss scaling if there is any."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
