@@ -58,7 +58,7 @@ def oracle_activation(layer):
         )
     if kind == "PReLU":
         return partial(prelu, alpha=array(layer.alpha))
-    return partial(activate, activation=layer.name)
+    return partial(activate, activation=layer.function.__name__)
 
 
 def _normalised(act, norm, x):

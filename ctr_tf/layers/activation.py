@@ -46,9 +46,9 @@ class Dice(keras.layers.Layer):
 class _Stateless(keras.layers.Layer):
     """A plain activation under the call signature of `Dice`."""
 
-    def __init__(self, name: str):
-        super().__init__(name=name)
-        self.function = keras.activations.get(name)
+    def __init__(self, function: str, **kwargs):
+        super().__init__(**kwargs)
+        self.function = keras.activations.get(function)
 
     def call(self, x: Tensor, weights: Tensor | None = None, training: bool = False) -> Tensor:
         return self.function(x)
@@ -72,8 +72,12 @@ class PReLU(keras.layers.Layer):
         return ops.where(x > 0, x, x * ops.cast(self.alpha, x.dtype))
 
 
-def activation(name: Activation) -> keras.layers.Layer:
+def activation(name: Activation, layer_name: str | None = None) -> keras.layers.Layer:
     """The activation of that name, as a layer called with (x, weights, training).
+
+    Args:
+        name: of the activation.
+        layer_name: the layer's own name; the activation's by default.
 
     Raises:
         ValueError: no such activation.
@@ -82,10 +86,11 @@ def activation(name: Activation) -> keras.layers.Layer:
         >>> activation("relu")(ops.array([-1.0, 2.0])).numpy().tolist()
         [0.0, 2.0]
     """
+    layer_name = layer_name or name
     if name == "dice":
-        return Dice(name="dice")
+        return Dice(name=layer_name)
     if name == "prelu":
-        return PReLU(name="prelu")
+        return PReLU(name=layer_name)
     if name not in ("relu", "sigmoid", "tanh", "linear"):
         raise ValueError(f"activation: no activation {name!r}")
-    return _Stateless(name)
+    return _Stateless(name, name=layer_name)

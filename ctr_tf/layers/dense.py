@@ -105,7 +105,9 @@ class MLP(keras.layers.Layer):
             if first or i
         ]
         self.norms = [MaskedBatchNorm(name=f"norm_{i}") for i in range(len(self.units) * batch_norm)]
-        self.activations = [activation(activation_name) for _ in self.units]
+        self.activations = [
+            activation(activation_name, f"{activation_name}_{i}") for i in range(len(self.units))
+        ]
         self.dropouts = [keras.layers.Dropout(dropout) for _ in self.units] if dropout else []
 
     def call(self, x: Tensor, weights: Tensor | None = None, training: bool = False) -> Tensor:
@@ -145,7 +147,8 @@ class SplitMLP(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.split = SplitDense(units[0], parts, name="split")
+        with keras.name_scope(self.name):
+            self.split = SplitDense(units[0], parts, name="split")
         self.rest = MLP(units, activation_name, batch_norm, dropout, first=False, name="rest")
 
     def part(self, name: str, x: Tensor | None) -> Tensor | None:

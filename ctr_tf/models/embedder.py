@@ -68,7 +68,8 @@ class Embedder(keras.layers.Layer):
                 for view, width in self.views.items():
                     own = {**table.model_dump(), "width": width}
                     specs.append(TableSpec(f"{name}/{view}", rows[name], **own))
-        self.tables = EmbeddingTables(specs, name="tables") if specs else None
+        with keras.name_scope(self.name):
+            self.tables = EmbeddingTables(specs, name="tables") if specs else None
         self.vectors = {}
         self.projections = {}
         for name, feature in schema.encoders.items():

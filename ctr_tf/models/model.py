@@ -47,22 +47,24 @@ class CTRModel(keras.Model):
         vectors: dict[str, np.ndarray] | None = None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"name": config.name, **kwargs})
         entry = registry.get(config.name)
         self.schema = schema
         self.config = config
         self.rows = dict(rows)
-        self.embedder = Embedder(
-            schema,
-            rows,
-            config.embedding,
-            vectors or {},
-            entry.body.views,
-            entry.body.one_width,
-            config.user_context,
-            name="embedder",
-        )
-        self.body = entry.body(config, self.embedder.widths)
+        # Weights made before the first call get the path that those made in it have.
+        with keras.name_scope(self.name):
+            self.embedder = Embedder(
+                schema,
+                rows,
+                config.embedding,
+                vectors or {},
+                entry.body.views,
+                entry.body.one_width,
+                config.user_context,
+                name="embedder",
+            )
+            self.body = entry.body(config, self.embedder.widths)
         # A body is a plain object, so that its file imports without Keras: its layers are
         # tracked here.
         self.body_layers = [

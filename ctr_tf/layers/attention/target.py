@@ -52,12 +52,9 @@ class ActivationUnit(keras.layers.Layer):
         super().__init__(**kwargs)
         self.width = width
         self.softmax = softmax
-        self.mlp = SplitMLP(
-            {"q": width, "k": width, "q-k": width, "q*k": width, "extra": extra},
-            units,
-            activation_name,
-            name="mlp",
-        )
+        parts = {"q": width, "k": width, "q-k": width, "q*k": width, "extra": extra}
+        with keras.name_scope(self.name):
+            self.mlp = SplitMLP(parts, units, activation_name, name="mlp")
         self.score = keras.layers.Dense(1, name="score")
 
     def project_keys(self, keys: Tensor) -> Tensor:

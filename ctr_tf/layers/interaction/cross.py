@@ -34,7 +34,8 @@ class Cross(keras.layers.Layer):
         super().__init__(**kwargs)
         width = sum(parts.values())
         self.rank = rank
-        self.down = SplitDense(rank or width, parts, use_bias=rank is None, name="down")
+        with keras.name_scope(self.name):
+            self.down = SplitDense(rank or width, parts, use_bias=rank is None, name="down")
         self.up = keras.layers.Dense(width, name="up") if rank else None
 
     def part(self, name: str, x: Tensor | None) -> Tensor | None:

@@ -1,0 +1,38 @@
+"""Each registered model over each kind of log that it is defined for."""
+
+import numpy as np
+import pytest
+
+from ctr_tf import registry
+from tests.cases import CASES, build
+
+PAIRS = [
+    (name, case)
+    for name, entry in registry.entries().items()
+    for case in CASES
+    if CASES[case].schema.sequences or not entry.body.needs_sequence
+]
+_built = {}
+
+
+@pytest.fixture(params=PAIRS, ids=["-".join(pair) for pair in PAIRS])
+def pair(request):
+    """(architecture, kind of log)."""
+    return request.param
+
+
+@pytest.fixture
+def case(pair):
+    """The kind of log of the model under test."""
+    return pair[1]
+
+
+@pytest.fixture
+def model(pair):
+    """A small model with random weights, the same for each test."""
+    if pair not in _built:
+        made = build(*pair, np.random.default_rng(7))
+        _built[pair] = made, made.get_weights()
+    made, weights = _built[pair]
+    made.set_weights(weights)
+    return made

@@ -1,0 +1,291 @@
+"""What every registered architecture keeps to, over every kind of log it is defined for."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ctr_tf import registry
+from ctr_tf.models.model import CTRModel
+from ctr_tf.schema import CANDIDATES_MASK
+from tests.cases import CASES, batch, build, feature_axes, labels_of, tile
+from tests.contracts.steps import assert_same, step
+
+NEED_SEQUENCE = [name for name, e in registry.entries().items() if e.body.needs_sequence]
+
+
+def pick(features, specs):
+    return {spec.name: features[spec.name] for spec in specs if spec.name in features}
+
+
+def two_towers(model, features):
+    request_mask = np.ones(len(features[CANDIDATES_MASK]), bool)
+    state = model.user_tower(
+        pick({**features, "request_mask": request_mask}, model.user_inputs)
+    )
+    return model.item_tower(
+        state, pick(features, model.context_inputs), pick(features, model.item_inputs)
+    )
+
+
+def test_folded_row_wise_and_two_tower_outputs_agree(model, case, rng):
+    features = batch(case, rng)
+    folded = {task: value.numpy() for task, value in model(features).items()}
+    rows, positions = tile(case, features)
+    row_wise, towers = model(rows), two_towers(model, features)
+    assert list(folded) == list(CASES[case].schema.tasks)
+    for task, value in folded.items():
+        assert value.shape == features[CANDIDATES_MASK].shape
+        assert np.ptp(value[features[CANDIDATES_MASK]]) > 1e-2
+        np.testing.assert_allclose(row_wise[task][:, 0], value[tuple(positions.T)], atol=1e-5)
+        np.testing.assert_allclose(towers[task], value, atol=1e-5)
+
+
+def test_request_shaped_and_row_wise_training_agree(model, case, rng):
+    features = batch(case, rng)
+    labels = labels_of(case, features, rng)
+    rows, positions = tile(case, features)
+    at = tuple(positions.T)
+    row_labels = {task: value[at][:, None] for task, value in labels.items()}
+    outputs, gradients, statistics = step(model, features, labels, training=True)
+    row_outputs, row_gradients, row_statistics = step(model, rows, row_labels, training=True)
+    for task, value in outputs.items():
+        np.testing.assert_allclose(row_outputs[task][:, 0], value[at], atol=1e-4)
+    assert_same(row_gradients, gradients, 1e-4)
+    assert_same(row_statistics, statistics, 1e-4)
+
+
+def repadded(case, features, labels, rng, longer):
+    """The same log with other values at padded positions, and with longer padded axes."""
+    case = CASES[case]
+    grow = {"N": longer, "L": longer, "M": longer}
+    masks = {"N": CANDIDATES_MASK}
+    masks.update({"L": f"{name}_mask" for name in case.schema.sequences})
+
+    def lengthen(value, axes):
+        return np.pad(value, [(0, grow.get(axis, 0)) for axis in axes])
+
+    made = {}
+    for spec in case.schema.inputs:
+        axes = feature_axes(case.schema, spec)
+        made[spec.name] = lengthen(features[spec.name], axes)
+    for spec in case.schema.inputs:
+        value, axes = made[spec.name], feature_axes(case.schema, spec)
+        if spec.dtype == "bool" or len(axes) < 2 or axes[1] not in masks:
+            continue
+        valid = made[masks[axes[1]]].reshape(value.shape[:2] + (1,) * (value.ndim - 2))
+        if spec.dtype == "float32":
+            garbage = rng.normal(0, 1e3, value.shape).astype("float32")
+        else:
+            encoder = spec.feature and case.schema.encoder(spec.feature, spec.sequence)
+            count = case.rows.get(encoder) or len(case.vectors.get(encoder, range(99)))
+            garbage = rng.integers(0, count, value.shape).astype("int32")
+        made[spec.name] = np.where(valid, value, garbage)
+    return made, {task: lengthen(value, ("B", "N")) for task, value in labels.items()}
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("longer", [0, 2])
+def test_padding_changes_nothing(model, case, rng, training, longer):
+    features = batch(case, rng)
+    labels = labels_of(case, features, rng)
+    expected, gradients, statistics = step(model, features, labels, training)
+    made, labels = repadded(case, features, labels, rng, longer)
+    outputs, made_gradients, made_statistics = step(model, made, labels, training)
+    valid = np.nonzero(features[CANDIDATES_MASK])
+    for task, value in expected.items():
+        np.testing.assert_allclose(outputs[task][valid], value[valid], atol=1e-5)
+    assert_same(made_gradients, gradients, 1e-4)
+    assert_same(made_statistics, statistics, 1e-5)
+
+
+def test_where_missing_values_stand_in_a_list_changes_nothing(model, case, rng):
+    features = batch(case, rng)
+    moved = dict(features)
+    for spec in CASES[case].schema.inputs:
+        if feature_axes(CASES[case].schema, spec)[-1] == "M":
+            moved[spec.name] = features[spec.name][..., ::-1]
+    for task, value in model(features).items():
+        np.testing.assert_allclose(model(moved)[task], value, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_request_without_candidates_counts_for_nothing(model, case, rng, training):
+    features = batch(case, rng)
+    features[CANDIDATES_MASK][2] = False
+    labels = labels_of(case, features, rng)
+    outputs, gradients, statistics = step(model, features, labels, training)
+    others = np.arange(len(features[CANDIDATES_MASK])) != 2
+    left = [{name: v[others] for name, v in part.items()} for part in (features, labels)]
+    left_outputs, left_gradients, left_statistics = step(model, *left, training)
+    for task, value in outputs.items():
+        assert np.isfinite(value).all()
+        np.testing.assert_allclose(value[others], left_outputs[task], atol=1e-5)
+    assert_same(gradients, left_gradients, 1e-4)
+    assert_same(statistics, left_statistics, 1e-5)
+
+
+def test_a_batch_of_padding_alone_is_finite(model, case, rng):
+    features = {name: np.zeros_like(value) for name, value in batch(case, rng).items()}
+    labels = labels_of(case, features, rng)
+    before = {v.path: v.numpy() for v in model.non_trainable_variables}
+    outputs, gradients, statistics = step(model, features, labels, training=True)
+    assert all(np.isfinite(value).all() for value in outputs.values())
+    for path, gradient in gradients.items():
+        np.testing.assert_array_equal(gradient, np.zeros_like(gradient), err_msg=path)
+    assert_same(statistics, before, 1e-7)
+
+
+def test_gradients_reach_every_weight(model, case, rng):
+    features = batch(case, rng, requests=24, filled=True)
+    # Not of training: batch statistics cancel the bias of the dense layer before them.
+    _, gradients, _ = step(model, features, labels_of(case, features, rng), training=False)
+    assert len(gradients) == len(model.trainable_variables)
+    for path, gradient in gradients.items():
+        assert gradient is not None, path
+        assert np.abs(gradient).max() > 1e-5, path
+
+
+def test_state_is_as_its_spec_says(model, case, rng):
+    features = batch(case, rng, requests=6, behaviours=7)
+    features["request_mask"] = np.ones(6, bool)
+    user = pick(features, model.user_inputs)
+    state = model.user_tower({name: tf.constant(value) for name, value in user.items()})
+    spec = model.state_spec()
+    assert state.keys() == spec.keys()
+    for name, (shape, dtype) in spec.items():
+        part = state[name]
+        assert isinstance(part, tf.Tensor) and part.shape[0] == 6
+        assert shape[0] is None and len(shape) == len(part.shape)
+        assert all(a in (None, b) for a, b in zip(shape, part.shape)), (name, shape)
+        assert dtype == part.dtype.name
+
+
+def test_state_does_not_depend_on_candidates_nor_item_tower_on_users(model):
+    names = [
+        {spec.name for spec in specs}
+        for specs in (model.user_inputs, model.context_inputs, model.item_inputs)
+    ]
+    assert not (names[0] & names[1] or names[0] & names[2] or names[1] & names[2])
+    assert set.union(*names) - {"request_mask"} == {s.name for s in model.schema.inputs}
+
+
+def test_graph_with_unknown_sizes_agrees(model, case, rng):
+    features = batch(case, rng)
+    specs = {
+        spec.name: tf.TensorSpec(
+            [None] * features[spec.name].ndim, features[spec.name].dtype, spec.name
+        )
+        for spec in model.schema.inputs
+    }
+    call = tf.function(model, input_signature=[specs])
+    for features in (features, batch(case, rng, requests=2, behaviours=3, values=2)):
+        expected = model(features)
+        for task, value in call({k: tf.constant(v) for k, v in features.items()}).items():
+            np.testing.assert_allclose(value, expected[task], atol=1e-5)
+
+
+def gathers(function, stack):
+    """Gathers from one stack's variable in a traced function."""
+    graph = function.get_concrete_function().graph
+    handle = next(
+        inner for outer, inner in graph.captures if outer is stack.value.handle
+    )
+    return sum(
+        op.type == "ResourceGather" and op.inputs[0] is handle for op in graph.get_operations()
+    )
+
+
+def test_each_stack_is_read_once_a_side(model, case, rng):
+    features = {name: tf.constant(v) for name, v in batch(case, rng).items()}
+    embedder = model.embedder
+    sides = {
+        "user": lambda: embedder.user(features, tf.ones(5)),
+        "candidate": lambda: embedder.candidates(features, features[CANDIDATES_MASK]),
+    }
+    read = {side: 0 for side in sides}
+    for side, embed in sides.items():
+        traced = tf.function(lambda embed=embed: vars(embed())["fields"].values)
+        captured = {id(o) for o, _ in traced.get_concrete_function().graph.captures}
+        for stack in embedder.tables.stacks:
+            if id(stack.value.handle) in captured:
+                assert gathers(traced, stack) == 1, (side, stack.name)
+                read[side] += 1
+    sequences = CASES[case].schema.sequences
+    categorical = {
+        side: any(embedder.widths_of[n] > 1 for n in names if n in CASES[case].rows)
+        for side, names in embedder.side_features.items()
+    }
+    for side in sides:
+        assert (read[side] > 0) == (categorical[side] or bool(side == "user" and sequences))
+
+
+def test_saved_and_loaded_is_equal(model, case, rng, tmp_path):
+    features = batch(case, rng)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.schema.fingerprint == model.schema.fingerprint
+    assert loaded.config == model.config and loaded.rows == model.rows
+    assert [v.path for v in loaded.variables] == [v.path for v in model.variables]
+    for task, value in model(features).items():
+        np.testing.assert_array_equal(loaded(features)[task], value)
+
+
+def test_config_round_trip(model):
+    config = model.get_config()
+    again = CTRModel.from_config(config)
+    assert again.get_config() == config
+    assert [v.shape for v in again.variables] == [v.shape for v in model.variables]
+
+
+def test_loss_falls_on_planted_data(pair, case, rng):
+    model = build(*pair, rng)
+    for stack in model.embedder.tables.stacks:
+        stack.assign(0.1 * stack.numpy())
+    features = batch(case, rng, requests=64)
+    mask = features[CANDIDATES_MASK]
+    field = {"full": "item_id", "criteo": "c0", "census": "education"}[case]
+    value = features[field] if features[field].ndim == 2 else features[field][:, None]
+    labels = {task: (value % 2 == 0).astype("float32") * mask for task in model.heads.tasks}
+    weight = mask.astype("float32") / mask.sum()
+    optimizer = keras.optimizers.Adam(0.03)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def train():
+        with tf.GradientTape() as tape:
+            losses = model.heads.losses_of(model(features, training=True), labels)
+            loss = sum(tf.reduce_sum(value * weight) for value in losses.values())
+        variables = model.trainable_variables
+        optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+        return loss
+
+    history = [float(train()) for _ in range(40)]
+    assert history[-1] < 0.4 * history[0]
+
+
+@pytest.mark.parametrize("name", NEED_SEQUENCE)
+@pytest.mark.parametrize("case", ["criteo", "census"])
+def test_models_of_sequences_say_so(name, case, rng):
+    with pytest.raises(ValueError, match=f"{name} needs a behaviour sequence; the schema has none"):
+        build(name, case, rng)
+
+
+def test_every_entry_says_what_it_is():
+    for name, entry in registry.entries().items():
+        assert entry.name == name and entry.config().name == name
+        assert "eq. " in entry.paper
+        assert entry.body.__doc__ and entry.config.__doc__
+
+
+def test_weights_have_paths_of_their_own(model, pair):
+    paths = [variable.path for variable in model.variables]
+    assert len(set(paths)) == len(paths)
+    assert all(path.startswith(f"{pair[0]}/") for path in paths)
+    again = CTRModel.from_config(model.get_config())
+    assert [variable.path for variable in again.variables] == paths
+
+
+def test_unknown_model_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match="no model 'dcn_v3'; did you mean 'dcn_v2'?"):
+        registry.get("dcn_v3")
