@@ -51,7 +51,8 @@ def reload_and_score(folder: Path, schema: Schema, requests: list[Request]) -> l
     Raises:
         ExportError: the process failed; the message ends with its last lines.
     """
-    modules = ["tensorflow_text"] if any(isinstance(f, Text) for f in schema.features.values()) else []
+    has_text = any(isinstance(feature, Text) for feature in schema.features.values())
+    modules = ["tensorflow_text"] if has_text else []
     candidates = [spec.name for spec in schema.inputs if spec.side == "candidate"]
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch, "requests"), Path(scratch, "scores")
@@ -66,7 +67,9 @@ def reload_and_score(folder: Path, schema: Schema, requests: list[Request]) -> l
         )
         if done.returncode:
             last = "\n".join(done.stderr.strip().splitlines()[-5:])
-            raise ExportError(f"self-check: the SavedModel could not be reloaded and scored:\n{last}")
+            raise ExportError(
+                f"self-check: the SavedModel could not be reloaded and scored:\n{last}"
+            )
         return pickle.loads(answered.read_bytes())
 
 

@@ -18,8 +18,13 @@ SCHEMAS = {
         features={
             "user_id": {"kind": "categorical", "dtype": "int", "side": "user"},
             "age": {"kind": "numeric", "side": "user"},
-            "hour": {"kind": "categorical", "dtype": "int", "encoding": "identity", "size": 24,
-                     "side": "context"},
+            "hour": {
+                "kind": "categorical",
+                "dtype": "int",
+                "encoding": "identity",
+                "size": 24,
+                "side": "context",
+            },
             "item_id": {"kind": "categorical", "dtype": "int"},
             "genres": {"kind": "categorical", "multi": True},
             "title": {"kind": "text", "encoding": "hashed", "size": 50},
@@ -56,7 +61,9 @@ def prepared(folder: Path, schema: Schema) -> Path:
     statistics = {}
     for name, feature in schema.encoders.items():
         if feature.kind == "numeric":
-            statistics[name] = {"count": 9, "mean": 0.5, "std": 2.0, "minimum": -1.0, "maximum": 3.0}
+            statistics[name] = {
+                "count": 9, "mean": 0.5, "std": 2.0, "minimum": -1.0, "maximum": 3.0,
+            }  # fmt: skip
         elif feature.encoding == "vocabulary":
             values = IDS if isinstance(feature, Categorical) and feature.dtype == "int" else WORDS
             (folder / "vocabularies" / f"{name}.txt").write_text("".join(f"{v}\n" for v in values))

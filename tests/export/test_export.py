@@ -222,9 +222,7 @@ def test_half_precision_exports_float32_scores(tmp_path):
 def test_bad_requests(tmp_path, change, message):
     model, preprocessor = build(tmp_path / "data", "dcn_v2", SCHEMAS["candidates"])
     with pytest.raises(ValueError, match=message):
-        export(
-            model, preprocessor, tmp_path / "m", ExportConfig(), change(request(model.schema))
-        )
+        export(model, preprocessor, tmp_path / "m", ExportConfig(), change(request(model.schema)))
     assert not (tmp_path / "m").exists()
 
 

@@ -1,0 +1,1 @@
+"""A local prediction server and a client, both speaking TensorFlow Serving's own gRPC."""

@@ -1,0 +1,141 @@
+"""Checks of a request's tensors against a signature and the schema, before anything is computed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Mapping
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.core.framework.types_pb2 import DataType
+
+from ctr_tf.schema import Numeric, Schema
+
+
+class InvalidInput(ValueError):
+    """A request's tensor breaks a rule; the message names the feature."""
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """What one input of a signature must be.
+
+    Args:
+        dtype: its type.
+        shape: None for a size that may vary.
+        axes: a name for each axis known to agree with an axis of that name of other inputs.
+        nan_allowed: whether NaN stands for a missing number.
+    """
+
+    dtype: tf.DType
+    shape: tuple[int | None, ...]
+    axes: tuple[str, ...]
+    nan_allowed: bool = False
+
+
+def input_rules(specs: Mapping[str, tf.TensorSpec], schema: Schema | None) -> dict[str, InputRule]:
+    """The rule of each input.
+
+    Args:
+        specs: a signature's inputs by name.
+        schema: what the model was trained on; without it no axis but the first is known.
+    """
+    known = {spec.name: spec for spec in schema.inputs} if schema else {}
+    rules = {}
+    # In the schema's order, so that errors compare an input with the first of its side.
+    for name in [*(n for n in known if n in specs), *(n for n in specs if n not in known)]:
+        spec = specs[name]
+        shape = tuple(spec.shape)
+        axes, feature = ("B",)[: len(shape)], None
+        if name in known:
+            # Behaviours of one sequence have one length; the number of values is each input's own.
+            own = {"L": f"L of {known[name].sequence}", "M": f"M of {name}"}
+            axes = tuple(own.get(axis, axis) for axis in known[name].axes)
+            feature = schema.features.get(known[name].feature)
+        optional = isinstance(feature, Numeric) and feature.default is not None
+        rules[name] = InputRule(spec.dtype, shape, axes, nan_allowed=optional)
+    return rules
+
+
+def read_inputs(
+    protos: Mapping[str, TensorProto],
+    rules: dict[str, InputRule],
+    max_bytes: int,
+    max_candidates: int,
+) -> dict[str, np.ndarray]:
+    """A request's tensors as arrays.
+
+    Args:
+        protos: tensors by input name.
+        rules: what `input_rules` made of the signature.
+        max_bytes: the most memory that one tensor may take.
+        max_candidates: the most candidates of the call.
+
+    Raises:
+        InvalidInput: a missing or unknown input, a wrong type, rank or size, sizes that do not
+            agree, a number that is not finite, or too many candidates.
+    """
+    missing = [name for name in rules if name not in protos]
+    if missing:
+        raise InvalidInput(f"missing inputs: {', '.join(missing)}")
+    for name in protos:
+        if name not in rules:
+            near = difflib.get_close_matches(name, rules, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"inputs: {', '.join(rules)}"
+            raise InvalidInput(f"unknown input {name!r}; {hint}")
+    sizes: dict[str, tuple[int, str]] = {}
+    arrays = {}
+    for name, rule in rules.items():
+        shape = _shape(name, rule, protos[name], max_bytes)
+        for axis, size in zip(rule.axes, shape):
+            first, other = sizes.setdefault(axis, (size, name))
+            if first != size:
+                raise InvalidInput(
+                    f"input {name!r}: axis {axis} has size {size}, but {first} in {other!r}"
+                )
+        arrays[name] = _array(name, rule, protos[name])
+    candidates = sizes.get("B", (1, ""))[0] * sizes.get("N", (1, ""))[0]
+    if candidates > max_candidates:
+        where = sizes.get("N", sizes["B"])[1]
+        raise InvalidInput(
+            f"input {where!r}: {candidates} candidates in one call; at most {max_candidates}"
+        )
+    return arrays
+
+
+def _shape(name: str, rule: InputRule, proto: TensorProto, max_bytes: int) -> tuple[int, ...]:
+    if proto.dtype != rule.dtype.as_datatype_enum:
+        found = DataType.Name(proto.dtype).removeprefix("DT_").lower()
+        raise InvalidInput(f"input {name!r}: must be {rule.dtype.name}, got {found}")
+    if proto.tensor_shape.unknown_rank:
+        raise InvalidInput(f"input {name!r}: its shape is unknown")
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if len(shape) != len(rule.shape):
+        raise InvalidInput(
+            f"input {name!r}: must have {len(rule.shape)} axes, got shape {list(shape)}"
+        )
+    for size, expected in zip(shape, rule.shape):
+        if size < 0 or expected not in (None, size):
+            raise InvalidInput(
+                f"input {name!r}: must have shape {list(rule.shape)}, got {list(shape)}"
+            )
+    # One value may stand for a tensor of any size: the size is checked before it is filled.
+    if math.prod(shape) * rule.dtype.size > max_bytes:
+        raise InvalidInput(f"input {name!r}: shape {list(shape)} takes over {max_bytes} bytes")
+    return shape
+
+
+def _array(name: str, rule: InputRule, proto: TensorProto) -> np.ndarray:
+    try:
+        array = tf.make_ndarray(proto)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"input {name!r}: its values do not fill its shape: {error}") from error
+    if rule.dtype.is_floating:
+        bad = np.isinf(array) if rule.nan_allowed else ~np.isfinite(array)
+        if bad.any():
+            where = [int(i) for i in np.argwhere(bad)[0]]
+            raise InvalidInput(f"input {name!r}: {array[tuple(where)]} at {where}; must be finite")
+    return array
