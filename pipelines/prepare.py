@@ -20,8 +20,9 @@ from pathlib import Path
 import apache_beam as beam
 import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from ctr_tf.config_base import Config
 from ctr_tf.data.config import PrepareConfig
 from ctr_tf.data.manifest import CATALOGUE, REJECTS, SCHEMA, SPLITS, VOCABULARIES, Manifest
 from ctr_tf.schema import Schema
@@ -32,7 +33,6 @@ from pipelines.transforms.errors import PrepareError
 from pipelines.transforms.ingest import Folders, GroupUser, ReadRows, ReadTask, WriteShard
 from pipelines.transforms.layout import Layout, resolve
 from pipelines.transforms.learn import LearnShard, MergeCounts, WriteLearned
-from pipelines.transforms.rejects import pack, reject
 from pipelines.transforms.rows import time_boundaries
 from pipelines.transforms.write import WriteRecords
 
@@ -94,9 +94,8 @@ def _prepare(layout: Layout, folders: Folders) -> Manifest:
     items_read = 0
     if config.items:
         with stage("items") as say:
-            items, items_read = read_items(
-                layout, lambda *found: tasks.append(_rejected_item(layout, *found))
-            )
+            items, items_read, rejects = read_items(layout)
+            tasks += [ReadTask("rejects", file, packed) for file, packed in rejects]
             save_items(items, folders.items)
             write_catalogue(layout, items, folders.output / CATALOGUE)
             say(f"{len(items):,} items")
@@ -143,12 +142,6 @@ def _prepare(layout: Layout, folders: Folders) -> Manifest:
     return manifest
 
 
-def _rejected_item(layout: Layout, file, row, error) -> ReadTask:
-    return ReadTask(
-        "rejects", file, pack(*reject("items", file, row.position, row.values or row.raw, error))
-    )
-
-
 def _run_pipeline(layout: Layout, folders: Folders, elements: list, *steps: beam.DoFn) -> None:
     config = layout.config
     options = PipelineOptions(config.runner_options, pickle_library="cloudpickle")
@@ -188,29 +181,33 @@ def _warn_of_size(layout: Layout) -> None:
         )
 
 
-def load_job(path: Path) -> tuple[Schema, PrepareConfig, Path]:
-    """The schema, configuration and root of a job file, YAML or JSON.
+class Job(Config):
+    """A job file.
+
+    Args:
+        log: under the key `schema`, what a row is.
+        prepare: the job.
+        root: the folder that relative paths are relative to.
+    """
+
+    log: Schema = Field(alias="schema")
+    prepare: PrepareConfig
+    root: Path = Path(".")
+
+
+def load_job(path: Path) -> Job:
+    """Reads a job file, YAML or JSON.
 
     Raises:
-        PrepareError: the file is missing or not a job.
+        PrepareError: the file is missing or not a job; names the key and the value.
     """
     try:
-        job = yaml.safe_load(path.read_text(encoding="utf-8"))
-        unknown = set(job) - {"schema", "prepare", "root"}
-        if unknown:
-            raise PrepareError(f"{path}: unknown key {min(unknown)!r}; keys: schema, prepare, root")
-        return (
-            Schema.model_validate(job["schema"]),
-            PrepareConfig.model_validate(job["prepare"]),
-            Path(job.get("root") or "."),
-        )
-    except KeyError as error:
-        raise PrepareError(f"{path}: missing key {error}") from None
+        return Job.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise PrepareError(f"{path}: {where}: {first['msg']}, not {first['input']!r}") from None
-    except (OSError, TypeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError) as error:
         raise PrepareError(f"{path}: {error}") from None
 
 
@@ -222,9 +219,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
     options = parser.parse_args(arguments)
     try:
-        run(*load_job(options.config), options.output, options.overwrite)
+        job = load_job(options.config)
+        run(job.log, job.prepare, job.root, options.output, options.overwrite)
     except PrepareError as error:
-        console.print(f"error: {error}", style="red", highlight=False, markup=False)
+        console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 2
     return 0
 

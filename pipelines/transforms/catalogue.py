@@ -9,19 +9,18 @@ from __future__ import annotations
 import gzip
 import json
 import marshal
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 from pipelines.transforms.errors import PrepareError, RejectError
 from pipelines.transforms.layout import Field, Layout
+from pipelines.transforms.rejects import pack_row
 from pipelines.transforms.sources import Row, SourceFile, read_rows
 from pipelines.transforms.values import identifier
 
 MAX_BYTES = 2 << 30
 
 Items = dict[bytes, tuple]
-OnReject = Callable[[SourceFile, Row, RejectError], None]
 
 
 class AttributeParser:
@@ -53,15 +52,15 @@ class AttributeParser:
         return key, tuple([convert(row.values[index]) for index, convert in self._convert])
 
 
-def read_items(layout: Layout, on_reject: OnReject) -> tuple[Items, int]:
+def read_items(layout: Layout) -> tuple[Items, int, list[tuple[SourceFile, bytes]]]:
     """Reads the item files; of two rows of one id the first is kept.
 
     Args:
         layout: where everything is read from.
-        on_reject: called for every row that is left out.
 
     Returns:
-        The values of the layout's `item` group by id, in the order of ids, and the rows read.
+        The values of the layout's `item` group by id, in the order of ids; the rows read; and
+        the packed rejects, each with its file.
 
     Raises:
         PrepareError: the files are larger than `MAX_BYTES`, or hold no item.
@@ -76,6 +75,7 @@ def read_items(layout: Layout, on_reject: OnReject) -> tuple[Items, int]:
     parse = AttributeParser(layout.config.items.key, layout.groups["item"])
     items: Items = {}
     read = 0
+    rejects: list[tuple[SourceFile, bytes]] = []
     for file in files:
         for row in read_rows(file, parse.wanted):
             read += 1
@@ -85,10 +85,10 @@ def read_items(layout: Layout, on_reject: OnReject) -> tuple[Items, int]:
                     raise RejectError(f"{layout.config.items.key}: duplicate id", key.decode())
                 items[key] = values
             except RejectError as error:
-                on_reject(file, row, error)
+                rejects.append((file, pack_row("items", file, row, parse.wanted, error)))
     if not items:
         raise PrepareError("prepare.items: no usable row")
-    return dict(sorted(items.items())), read
+    return dict(sorted(items.items())), read, rejects
 
 
 def save_items(items: Items, path: Path) -> None:

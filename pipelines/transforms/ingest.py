@@ -23,9 +23,9 @@ from ctr_tf.data.manifest import REJECTS
 from pipelines.transforms.catalogue import AttributeParser, load_items
 from pipelines.transforms.errors import PrepareError, RejectError
 from pipelines.transforms.layout import Layout
-from pipelines.transforms.rejects import RejectFile, pack, reject
+from pipelines.transforms.rejects import RejectFile, pack, pack_row, reject
 from pipelines.transforms.rows import LogParser, LogRow, build_requests
-from pipelines.transforms.sources import Row, SourceFile, read_rows
+from pipelines.transforms.sources import SourceFile, read_rows
 from pipelines.transforms.spill import Spill
 
 ROWS, USER, REJECT, COUNT, FAILURE = b"I", b"U", b"R", b"C", b"F"
@@ -78,7 +78,7 @@ def shard_of(key: bytes, shards: int) -> int:
 
     Example:
         >>> shard_of(b"u42", 8)
-        4
+        7
     """
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % shards
 
@@ -88,6 +88,8 @@ def shard_of(key: bytes, shards: int) -> int:
 class ReadRows(beam.DoFn):
     """Reads one file and emits runs of rows of one user, rejects, and the rows read.
 
+    The distribution `prepare/rows_read_ahead` tells the lengths of the runs.
+
     Args:
         layout: where everything is read from.
         folders: where the job writes.
@@ -96,6 +98,7 @@ class ReadRows(beam.DoFn):
     def __init__(self, layout: Layout, folders: Folders):
         self._layout = layout
         self._folders = folders
+        self._ahead = Metrics.distribution("prepare", "rows_read_ahead")
 
     def process(self, task: ReadTask) -> Iterator[Element]:
         """Emits what one file holds."""
@@ -124,16 +127,20 @@ class ReadRows(beam.DoFn):
             try:
                 own, found = parse(row)
             except RejectError as error:
-                yield b"", _rejected("impressions", file, row, parse.wanted, error)
+                yield b"", REJECT + pack_row("impressions", file, row, parse.wanted, error)
                 continue
             if own != key or len(run) == RUN:
                 if run:
-                    yield key, ROWS + marshal.dumps(run)
+                    yield self._handed_on(key, run)
                 key, run = own, []
             run.append(tuple(found))
         if run:
-            yield key, ROWS + marshal.dumps(run)
+            yield self._handed_on(key, run)
         yield read
+
+    def _handed_on(self, key: bytes, run: list[tuple]) -> Element:
+        self._ahead.update(len(run))
+        return key, ROWS + marshal.dumps(run)
 
     def _users(self, file: SourceFile) -> Iterator[Element | int]:
         parse = AttributeParser(self._layout.config.users.key, self._layout.groups["user"])
@@ -143,17 +150,10 @@ class ReadRows(beam.DoFn):
             try:
                 key, values = parse(row)
             except RejectError as error:
-                yield b"", _rejected("users", file, row, parse.wanted, error)
+                yield b"", REJECT + pack_row("users", file, row, parse.wanted, error)
             else:
                 yield b"u" + key, USER + marshal.dumps((file.number, row.position, values))
         yield read
-
-
-def _rejected(
-    source: str, file: SourceFile, row: Row, wanted: list[str], error: RejectError
-) -> bytes:
-    values = row.raw if row.problem else dict(zip(wanted, row.values))
-    return REJECT + pack(*reject(source, file, row.position, values, error))
 
 
 @beam.typehints.with_input_types(tuple[bytes, Iterable[bytes]])

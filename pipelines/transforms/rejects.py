@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.transforms.errors import RejectError
-from pipelines.transforms.sources import SourceFile
+from pipelines.transforms.sources import Row, SourceFile
 from pipelines.transforms.spill import Spill, read_spill
 
 SOURCES = ("impressions", "users", "items")
@@ -47,6 +47,22 @@ def _readable(value: object) -> str:
 def pack(key: Key, line: bytes) -> bytes:
     """A reject as one blob, to travel through the pipeline."""
     return marshal.dumps((key, line))
+
+
+def pack_row(
+    source: str, file: SourceFile, row: Row, wanted: list[str], error: RejectError
+) -> bytes:
+    """A rejected row as one blob.
+
+    Args:
+        source: impressions, users or items.
+        file: the file it stands in.
+        row: the row.
+        wanted: the columns of its values.
+        error: the reason.
+    """
+    values = row.raw if row.problem else dict(zip(wanted, row.values))
+    return pack(*reject(source, file, row.position, values, error))
 
 
 class RejectFile:

@@ -197,10 +197,9 @@ def label(task: Task, value: object) -> tuple[float, float]:
         return 0.0, 0.0
     if task.equals is not None:
         return float(text(value, task.column) == task.equals.encode()), 1.0
-    found = number(value, task.column)
     if task.above is not None:
-        return float(found > task.above), 1.0
-    return binary(found, task.column), 1.0
+        return float(number(value, task.column) > task.above), 1.0
+    return binary(value, task.column), 1.0
 
 
 def binary(value: object, column: str) -> float:

@@ -1,0 +1,382 @@
+"""The whole job on small logs: every number can be checked by hand."""
+
+import copy
+import gzip
+import json
+import math
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from ctr_tf.data.manifest import Manifest
+from ctr_tf.schema import Schema
+from pipelines.prepare import main
+from pipelines.transforms import catalogue
+from pipelines.transforms.errors import PrepareError
+from tests.pipelines.jobs import (
+    SHOP,
+    SHOP_COLUMNS,
+    prepare,
+    read_rejects,
+    read_split,
+    write_csv,
+)
+
+RICH = {
+    "keys": {"user": "user_id", "time": "time", "item": "item_id", "request": "request_id"},
+    "features": {
+        "user_id": {"kind": "categorical", "side": "user"},
+        "age": {"kind": "numeric", "side": "user"},
+        "hour": {"kind": "categorical", "side": "context", "dtype": "int",
+                 "encoding": "identity", "size": 24},
+        "item_id": {"kind": "categorical"},
+        "genres": {"kind": "categorical", "multi": True},
+        "title": {"kind": "text", "size": 3},
+        "price": {"kind": "numeric", "normalise": "log"},
+        "position": {"kind": "categorical", "dtype": "int"},
+    },
+    "sequences": {
+        "history": {
+            "max_length": 2,
+            "positive": "click",
+            "timestamps": True,
+            "attributes": {
+                "item_id": {},
+                "genres": {},
+                "dwell": {"encoder": {"dtype": "int", "min_count": 2}},
+            },
+        }
+    },
+    "tasks": {
+        "click": {"column": "click", "weight": "weight"},
+        "buy": {"column": "bought", "equals": "yes", "mask": "click"},
+    },
+}  # fmt: skip
+COLUMNS = ["request_id", "user_id", "time", "hour", "item_id", "position", "dwell", "click",
+           "bought", "weight"]  # fmt: skip
+LOG = [
+    ["r1", "ann", 100, 7, "a", 0, 5, 1, "yes", 1],
+    ["r1", "ann", 101, 7, "b", 1, 6, 0, "", 2],
+    ["r2", "ann", 200, 8, "b", 0, 5, 1, "no", 1],
+    ["r3", "ann", 300, 9, "c", 0, 5, 1, "yes", 1],
+    ["r4", "ann", 400, 9, "a", 0, 8, 1, "yes", 1],
+    ["r5", "bob", 400, 9, "a", 0, 9, 0, "", 0.5],
+]
+USERS = [["ann", 30], ["bob", 50]]
+ITEMS = [
+    ["a", "Drama|War", "War, and War", 10],
+    ["b", "", "The war", 20.5],
+    ["c", "War", "Peace", 0],
+    ["d", "Horror", "Never shown", 1],
+]
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rich")
+    write_csv(root / "log.csv", COLUMNS, LOG)
+    write_csv(root / "users.csv", ["user_id", "age"], USERS)
+    write_csv(root / "items.csv", ["item_id", "genres", "title", "price"], ITEMS)
+    prepare(
+        root,
+        RICH,
+        users={"path": "users.csv", "key": "user_id"},
+        items={"path": "items.csv", "key": "item_id"},
+        split={"by": "time", "boundaries": (250, 350)},
+    )
+    return root / "out"
+
+
+def test_a_request_holds_what_the_format_says(rich):
+    assert read_split(rich, "train")["r1"] == {
+        "features/user_id": ["ann"],
+        "features/age": [30.0],
+        "features/hour": [7],
+        "features/item_id": ["a", "b"],
+        "features/genres": ["Drama", "War"],
+        "features/genres/lengths": [2, 0],
+        "features/title": ["War, and War", "The war"],
+        "features/price": [10.0, 20.5],
+        "features/position": [0, 1],
+        "features/history/length": [0],
+        "features/history_item_id": [],
+        "features/history_genres": [],
+        "features/history_genres/lengths": [],
+        "features/history_dwell": [],
+        "features/history_time": [],
+        "labels/click": [1.0, 0.0],
+        "weights/click": [1.0, 2.0],
+        "labels/buy": [1.0, 0.0],
+        "weights/buy": [1.0, 0.0],
+        "request/candidates": [2],
+        "request/id": ["r1"],
+        "request/user": ["ann"],
+        "request/time": [100],
+        "request/items": ["a", "b"],
+    }
+
+
+def test_history_joins_items_and_keeps_the_newest(rich):
+    found = read_split(rich, "test")["r4"]
+    assert found["features/history_item_id"] == ["b", "c"]
+    assert found["features/history_genres"] == ["War"]
+    assert found["features/history_genres/lengths"] == [0, 1]
+    assert found["features/history_dwell"] == [5, 5]
+    assert found["features/history_time"] == [200, 300]
+
+
+def test_a_user_first_seen_in_test_has_an_empty_history(rich):
+    found = read_split(rich, "test")["r5"]
+    assert found["features/history/length"] == [0] and found["request/user"] == ["bob"]
+
+
+def test_manifest_counts(rich):
+    manifest = Manifest.read(rich, Schema(**RICH))
+    train, validation, test = manifest.splits.values()
+    assert (train.requests, train.candidates, train.users) == (2, 3, 1)
+    assert (validation.requests, validation.candidates) == (1, 1)
+    assert (test.requests, test.candidates, test.users) == (2, 2, 2)
+    assert test.users_without_training_rows == 1
+    assert train.positives == {"click": 2, "buy": 1}
+    assert (train.first_time, train.last_time) == (100, 200)
+    assert (test.first_time, test.last_time) == (400, 400)
+    assert manifest.boundaries == (250, 350)
+    assert {name: rows.read for name, rows in manifest.rows.items()} == {
+        "impressions": 6, "users": 2, "items": 4
+    }  # fmt: skip
+    assert manifest.rejects == {} and manifest.warnings == {} and manifest.largest_user == 5
+
+
+def test_vocabularies_and_statistics_come_from_training_rows_alone(rich):
+    def vocabulary(name):
+        values = (rich / "vocabularies" / f"{name}.txt").read_text().split()
+        return dict(zip(values, (rich / "vocabularies" / f"{name}.counts").read_text().split()))
+
+    # Training rows: ann's a, b and b. Item c, user bob and title "Peace" come later.
+    assert vocabulary("item_id") == {"b": "2", "a": "1"}
+    assert vocabulary("user_id") == {"ann": "3"}
+    assert vocabulary("genres") == {"Drama": "1", "War": "1"}
+    assert vocabulary("title") == {"war": "4", "the": "2", "and": "1"}
+    assert vocabulary("position") == {"0": "2", "1": "1"}
+    # The dwell time of training rows that are behaviours is 5 and 5; 6 was not clicked.
+    assert vocabulary("history_dwell") == {"5": "2"}
+    assert not (rich / "vocabularies" / "hour.txt").exists()
+    statistics = json.loads((rich / "statistics.json").read_text())
+    logs = [math.log1p(10), math.log1p(20.5), math.log1p(20.5)]
+    mean = sum(logs) / 3
+    assert statistics["age"] == {
+        "count": 3, "mean": 30.0, "std": 0.0, "minimum": 30.0, "maximum": 30.0
+    }  # fmt: skip
+    assert statistics["price"] == pytest.approx(
+        {
+            "count": 3,
+            "mean": mean,
+            "std": math.sqrt(sum((x - mean) ** 2 for x in logs) / 3),
+            "minimum": logs[0],
+            "maximum": logs[1],
+        }
+    )
+    assert pq.read_table(rich / "item_frequency.parquet").to_pydict() == {
+        "item_id": ["a", "b"], "count": [1, 2]
+    }  # fmt: skip
+
+
+def test_catalogue_holds_the_candidate_features_of_every_item(rich):
+    with gzip.open(rich / "catalogue.jsonl.gz", "rt") as lines:
+        found = [json.loads(line) for line in lines]
+    assert [item["item_id"] for item in found] == ["a", "b", "c", "d"]
+    assert found[0]["features"] == {
+        "item_id": "a", "genres": ["Drama", "War"], "title": "War, and War", "price": 10.0
+    }  # fmt: skip
+
+
+def test_the_folder_holds_nothing_else(rich):
+    assert sorted(path.name for path in rich.iterdir()) == [
+        "catalogue.jsonl.gz", "item_frequency.parquet", "manifest.json", "rejects", "schema.json",
+        "statistics.json", "test", "train", "validation", "vocabularies",
+    ]  # fmt: skip
+    assert [path.name for path in rich.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_split_by_last_cuts_no_request_and_earlier_test_requests_are_history(tmp_path):
+    sizes = {1: 2, 2: 1, 3: 3, 4: 1, 5: 1, 6: 1}
+    rows = [["u", f"i{t}{k}", t, 1] for t, size in sizes.items() for k in range(size)]
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, rows)
+    manifest = prepare(tmp_path, SHOP, split={"by": "last", "interactions": 2})
+    assert {name: split.requests for name, split in manifest.splits.items()} == {
+        "train": 2, "validation": 2, "test": 2
+    }  # fmt: skip
+    assert set(read_split(tmp_path / "out", "train")) == {"u:1", "u:2"}
+    test = read_split(tmp_path / "out", "test")
+    assert set(test) == {"u:5", "u:6"}
+    assert test["u:6"]["features/history_item_id"] == ["i32", "i40", "i50"]
+
+
+def test_equal_runs_give_equal_bytes(tmp_path):
+    rows = [[f"u{n % 7}", f"i{n % 5}", n, n % 2] for n in range(60)]
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, rows)
+    write_csv(tmp_path / "items.csv", ["item_id"], [[f"i{n}"] for n in range(9)])
+
+    def files():
+        prepare(
+            tmp_path,
+            SHOP,
+            items={"path": "items.csv", "key": "item_id"},
+            negatives={"popularity": 0.75},
+            split={"by": "time"},
+        )
+        out = tmp_path / "out"
+        return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+    first = files()
+    assert first == files() and len(first) > 8
+
+
+def bad_log(tmp_path, bad, good=50):
+    schema = copy.deepcopy(SHOP)
+    schema["features"]["age"] = {"kind": "numeric", "side": "user"}
+    schema["features"]["slot"] = {
+        "kind": "categorical", "dtype": "int", "encoding": "identity", "size": 4
+    }  # fmt: skip
+    columns = [*SHOP_COLUMNS, "age", "slot"]
+    rows = [[f"u{n % 9}", f"i{n % 7}", n, n % 2, 20 + n % 9, n % 4] for n in range(good)]
+    write_csv(tmp_path / "log.csv", columns, rows + bad)
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "value"),
+    [
+        (["u", "i", 9, 1, "young", 0], "age: not a number", "young"),
+        (["u", "i", 9, 1, "NaN", 0], "age: NaN", "NaN"),
+        (["u", "i", 9, 1, "", 0], "age: missing number, and the feature has no default", None),
+        (["u", "i", 9, 1, 5, 4], "slot: id beyond the identity vocabulary of 4", "4"),
+        (["u", "two\nlines", 9, 1, 5, 0], "item_id: line break in a categorical value",
+         "two\nlines"),
+        (["u", "i", 9, 1, 5], "expected 6 fields", ["u", "i", "9", "1", "5"]),
+        (["u", "i", "noon", 1, 5, 0], "time: not a number", "noon"),
+        (["u", "i", 9, 2, 5, 0], "click: neither 0 nor 1", "2"),
+    ],
+)  # fmt: skip
+def test_bad_rows_are_rejected_with_reason_and_position(tmp_path, row, reason, value):
+    schema = bad_log(tmp_path, [row])
+    manifest = prepare(tmp_path, schema, max_bad_share=0.05)
+    assert manifest.rejects == {reason: 1}
+    assert manifest.rows["impressions"].model_dump() == {"read": 51, "rejected": 1}
+    assert manifest.splits["train"].candidates == 50
+    (found,) = read_rejects(tmp_path / "out" / "rejects")
+    assert (found["file"], found["line"], found["reason"]) == ("log.csv", 52, reason)
+    assert found["value"] == value
+
+
+def test_too_many_bad_rows_fail_the_job_and_leave_the_rejects(tmp_path):
+    schema = bad_log(tmp_path, [["u", "i", 9, 1, "x", 0]] * 5)
+    message = (
+        r"5 of 55 rows rejected, more than max_bad_share 0.05: 5 x age: not a number; first: "
+        r"log.csv line 52: age: not a number \('x'\)"
+    )
+    with pytest.raises(PrepareError, match=message):
+        prepare(tmp_path, schema, max_bad_share=0.05)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "out.rejects"]
+    assert len(read_rejects(tmp_path / "out.rejects")) == 5
+
+
+def test_attributes_that_are_missing_or_twice(tmp_path):
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [
+        ["ann", "a", 1, 1], ["eve", "a", 2, 1], ["ann", "z", 3, 1], ["", "a", 4, 1]
+    ])  # fmt: skip
+    write_csv(tmp_path / "users.csv", ["user_id", "age"], [["ann", 1], ["ann", 2], ["", 3]])
+    write_csv(tmp_path / "items.csv", ["item_id"], [["a"], ["a"]])
+    schema = copy.deepcopy(SHOP)
+    schema["features"]["age"] = {"kind": "numeric", "side": "user"}
+    manifest = prepare(
+        tmp_path,
+        schema,
+        users={"path": "users.csv", "key": "user_id"},
+        items={"path": "items.csv", "key": "item_id"},
+        max_bad_share=1,
+    )
+    found = read_rejects(tmp_path / "out" / "rejects")
+    assert sorted((r["source"], r["line"], r["reason"], r["value"]) for r in found) == [
+        ("impressions", 3, "user_id: not in users", "eve"),
+        ("impressions", 4, "item_id: not in items", "z"),
+        ("impressions", 5, "user_id: missing, and users has the user's features", None),
+        ("items", 3, "item_id: duplicate id", "a"),
+        ("users", 3, "user_id: duplicate id", "ann"),
+        ("users", 4, "user_id: missing id", None),
+    ]
+    assert manifest.rows["users"].model_dump() == {"read": 3, "rejected": 2}
+    assert read_split(tmp_path / "out", "train")["ann:1"]["features/age"] == [1.0]
+
+
+def test_a_truncated_log_fails_the_job(tmp_path):
+    rows = [[f"u{n % 9}", f"i{n * 7919 % 10007}", n, n % 2] for n in range(20_000)]
+    whole = gzip.compress(write_csv(tmp_path / "log.csv", SHOP_COLUMNS, rows).read_bytes())
+    (tmp_path / "log.csv.gz").write_bytes(whole[:-5000])
+    with pytest.raises(PrepareError, match=r"log\.csv\.gz: truncated gzip file after line \d+"):
+        prepare(tmp_path, SHOP, impressions={"path": "log.csv.gz"})
+    assert not (tmp_path / "out").exists()
+
+
+def test_differing_user_features_are_counted(tmp_path):
+    schema = copy.deepcopy(SHOP)
+    schema["features"]["age"] = {"kind": "numeric", "side": "user"}
+    rows = [["u", "i", 1, 1, 30], ["u", "j", 1, 1, 31], ["u", "k", 2, 1, 31]]
+    write_csv(tmp_path / "log.csv", [*SHOP_COLUMNS, "age"], rows)
+    manifest = prepare(tmp_path, schema)
+    assert list(manifest.warnings.values()) == [1]
+    assert read_split(tmp_path / "out", "train")["u:1"]["features/age"] == [30.0]
+
+
+def test_an_existing_folder_is_kept_unless_overwritten(tmp_path, capfd):
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 1, 1]])
+    job = {"schema": SHOP, "prepare": {"impressions": {"path": "log.csv"}, "split": {"by": "none"}},
+           "root": str(tmp_path)}  # fmt: skip
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    command = ["--config", str(tmp_path / "job.yaml"), "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    written = (tmp_path / "out" / "manifest.json").stat().st_mtime_ns
+    assert main(command) == 2
+    assert "out exists; choose another" in capfd.readouterr().err.replace("\n", " ")
+    assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == written
+    assert main([*command, "--overwrite"]) == 0
+    assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns > written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prepare": None}, "prepare: Input should be"),
+        ({"prepare": {"shard": 3}}, "prepare.shard"),
+        ({"schema": {**SHOP, "tasks": {}}}, "schema.tasks"),
+        ({"prepares": {}}, "prepares: Extra inputs are not permitted"),
+    ],
+)
+def test_configuration_errors_exit_with_2(tmp_path, capfd, change, message):
+    job = {"schema": SHOP, "prepare": {}, **change}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    command = ["--config", str(tmp_path / "job.json"), "--output", str(tmp_path / "out")]
+    assert main(command) == 2
+    error = capfd.readouterr().err
+    assert message in error.replace("\n", " ") and "Traceback" not in error
+
+
+def test_no_training_request_is_an_error(tmp_path):
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 10, 1]])
+    with pytest.raises(PrepareError, match="the training split is empty"):
+        prepare(tmp_path, SHOP, split={"by": "time", "boundaries": (1, 2)})
+
+
+def test_an_empty_log_is_an_error(tmp_path):
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [])
+    with pytest.raises(PrepareError, match=r"prepare\.impressions: no rows"):
+        prepare(tmp_path, SHOP)
+
+
+def test_a_catalogue_beyond_its_bound_is_an_error(tmp_path, monkeypatch):
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 10, 1]])
+    write_csv(tmp_path / "items.csv", ["item_id"], [["i"]])
+    monkeypatch.setattr(catalogue, "MAX_BYTES", 5)
+    with pytest.raises(PrepareError, match="at most 5 are held by every worker. Join the item"):
+        prepare(tmp_path, SHOP, items={"path": "items.csv", "key": "item_id"})

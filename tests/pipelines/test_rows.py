@@ -1,0 +1,60 @@
+"""Requests and splits, counted by hand."""
+
+import math
+
+import pytest
+
+from ctr_tf.data.config import Split
+from pipelines.transforms.rows import LogRow, build_requests, splitter, time_boundaries
+
+
+def row(time, request, position=0):
+    return LogRow(time, request, 0, position, b"", (0.0,), (1.0,), (), (), ())
+
+
+def requests(*sizes):
+    rows = [row(n, b"r%02d" % n, k) for n, size in enumerate(sizes) for k in range(size)]
+    return build_requests(rows)
+
+
+def test_rows_of_one_id_are_one_request_at_its_earliest_time():
+    found = build_requests([row(10, b"b", 1), row(12, b"a", 2), row(15, b"b", 3), row(10, b"c", 4)])
+    assert [(request.time, request.id) for request in found] == [
+        (10, b"b"),
+        (10, b"c"),
+        (12, b"a"),
+    ]
+    assert [r.position for r in found[0].rows] == [1, 3]
+
+
+def test_last_takes_whole_requests_from_the_end():
+    assign = splitter(Split(by="last", interactions=3), (math.inf, math.inf))
+    # From the end: 1 + 4 >= 3 is test, 2 + 1 >= 3 is validation, the rest training.
+    assert assign(requests(5, 1, 2, 4, 1), True) == [0, 1, 1, 2, 2]
+    assert assign(requests(9, 3), True) == [1, 2]
+    assert assign(requests(2), True) == [2]
+    assert assign(requests(2), False) == [0]
+
+
+def test_by_time_puts_a_time_on_one_side():
+    assign = splitter(Split(), (2, 4))
+    assert assign(requests(1, 1, 1, 1, 1, 1), True) == [0, 0, 1, 1, 2, 2]
+
+
+def test_fractions_are_exact_over_requests():
+    counts = {time: 1 for time in range(100)}
+    assert time_boundaries(Split(fractions=(0.8, 0.1, 0.1)), counts) == (80, 90)
+    # Four of ten share the time at which validation would begin: all go to validation.
+    assert time_boundaries(Split(fractions=(0.8, 0.1, 0.1)), {1: 5, 2: 4, 3: 1}) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "expected"),
+    [((1.0, 0.0, 0.0), (math.inf, math.inf)), ((0.5, 0.5, 0.0), (5, math.inf))],
+)
+def test_shares_of_nothing_never_begin(fractions, expected):
+    assert time_boundaries(Split(fractions=fractions), {n: 1 for n in range(10)}) == expected
+
+
+def test_stated_boundaries_are_seconds():
+    assert time_boundaries(Split(boundaries=(5, 7)), {}) == (5_000_000, 7_000_000)

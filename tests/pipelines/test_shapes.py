@@ -1,0 +1,97 @@
+"""Logs of other shapes: without a user side, without candidates' features, with stated sequences."""
+
+import copy
+
+from ctr_tf.schema import MISSING_INT
+from tests.pipelines.jobs import SHOP, SHOP_COLUMNS, prepare, read_split, write_csv
+
+
+def test_criteo_shaped(tmp_path):
+    schema = {
+        "features": {
+            "I1": {"kind": "numeric", "default": 0, "normalise": "log"},
+            "C1": {"kind": "categorical"},
+            "C2": {"kind": "categorical", "dtype": "int", "encoding": "hashed", "size": 100},
+        },
+        "tasks": {"click": {"column": "label"}},
+    }
+    lines = ["0\t1\t68fd1e64\t12", "1\t\t\t", "0\t-3\t05db9164\t7"]
+    (tmp_path / "log.tsv").write_text("\n".join(lines) + "\n")
+    manifest = prepare(
+        tmp_path,
+        schema,
+        impressions={"path": "log.tsv", "columns": ["label", "I1", "C1", "C2"]},
+    )
+    assert manifest.splits["train"].requests == manifest.splits["train"].candidates == 3
+    assert manifest.splits["train"].users == 0 and manifest.splits["train"].first_time is None
+    found = read_split(tmp_path / "out", "train")
+    assert found["log.tsv:2"] == {
+        "features/I1": [0.0],
+        "features/C1": [""],
+        "features/C2": [MISSING_INT],
+        "labels/click": [1.0],
+        "weights/click": [1.0],
+        "request/candidates": [1],
+        "request/id": ["log.tsv:2"],
+    }
+    vocabulary = (tmp_path / "out/vocabularies/C1.txt").read_text()
+    assert vocabulary == "05db9164\n68fd1e64\n"
+
+
+def test_census_shaped(tmp_path):
+    schema = {
+        "features": {
+            "age": {"kind": "numeric", "side": "user"},
+            "education": {"kind": "categorical", "side": "user"},
+        },
+        "tasks": {
+            "income": {"column": "income", "equals": "50000+."},
+            "married": {"column": "married"},
+        },
+    }
+    rows = [[39, "Bachelors", "50000+.", 1], [50, "HS", "-50000", ""]]
+    write_csv(tmp_path / "log.csv", ["age", "education", "income", "married"], rows)
+    manifest = prepare(tmp_path, schema)
+    assert manifest.splits["train"].positives == {"income": 1, "married": 1}
+    found = read_split(tmp_path / "out", "train")
+    assert found["log.csv:3"]["features/age"] == [50.0]
+    assert found["log.csv:3"]["weights/married"] == [0.0]
+    assert found["log.csv:3"]["request/candidates"] == [1]
+
+
+def test_sequences_that_the_log_states(tmp_path):
+    schema = copy.deepcopy(SHOP)
+    schema["sequences"]["history"] = {
+        "max_length": 2,
+        "separator": ",",
+        "attributes": {
+            "item_id": {"column": "past_items"},
+            "tags": {"column": "past_tags", "encoder": {"multi": True}},
+        },
+    }
+    rows = [
+        ["u", "i", 1, 1, "a,b,c", "x|y,,z"],
+        ["u", "i", 2, 1, "", ""],
+        ["u", "i", 3, 1, "a,b", "x"],
+    ]
+    write_csv(tmp_path / "log.csv", [*SHOP_COLUMNS, "past_items", "past_tags"], rows)
+    manifest = prepare(tmp_path, schema, max_bad_share=0.5)
+    assert manifest.rejects == {"sequences.history: attributes of different lengths": 1}
+    found = read_split(tmp_path / "out", "train")
+    assert found["u:1"]["features/history_item_id"] == ["b", "c"]
+    assert found["u:1"]["features/history_tags"] == ["z"]
+    assert found["u:1"]["features/history_tags/lengths"] == [0, 1]
+    assert found["u:2"]["features/history/length"] == [0]
+    assert (tmp_path / "out/vocabularies/history_tags.txt").read_text() == "x\ny\nz\n"
+    assert (tmp_path / "out/vocabularies/item_id.txt").read_text() == "i\n"
+
+
+def test_rows_without_a_user_are_requests_of_their_own(tmp_path):
+    rows = [["u", "a", 1, 1], ["", "b", 2, 1], ["", "c", 2, 0], ["u", "d", 2, 1]]
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, rows)
+    manifest = prepare(tmp_path, SHOP)
+    assert (manifest.splits["train"].requests, manifest.splits["train"].users) == (4, 1)
+    found = read_split(tmp_path / "out", "train")
+    assert set(found) == {"u:1", "u:2", "log.csv:3", "log.csv:4"}
+    assert found["log.csv:4"]["features/history/length"] == [0]
+    assert found["log.csv:4"]["request/user"] == [""]
