@@ -187,6 +187,4 @@ def tile(case, features):
 def labels_of(case, features, rng):
     """Random labels (B, N) of each task."""
     shape = features[CANDIDATES_MASK].shape
-    return {
-        task: rng.integers(0, 2, shape).astype("float32") for task in CASES[case].schema.tasks
-    }
+    return {task: rng.integers(0, 2, shape).astype("float32") for task in CASES[case].schema.tasks}

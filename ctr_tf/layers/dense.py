@@ -104,7 +104,9 @@ class MLP(keras.layers.Layer):
             for i, width in enumerate(self.units)
             if first or i
         ]
-        self.norms = [MaskedBatchNorm(name=f"norm_{i}") for i in range(len(self.units) * batch_norm)]
+        self.norms = [
+            MaskedBatchNorm(name=f"norm_{i}") for i in range(len(self.units) * batch_norm)
+        ]
         self.activations = [
             activation(activation_name, f"{activation_name}_{i}") for i in range(len(self.units))
         ]

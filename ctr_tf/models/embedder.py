@@ -77,8 +77,8 @@ class Embedder(keras.layers.Layer):
                 self.vectors[name] = self.add_weight(
                     name=f"{name}_vectors",
                     shape=vectors[name].shape,
-                    initializer=lambda shape, dtype=None, table=vectors[name]: ops.convert_to_tensor(
-                        table, dtype
+                    initializer=lambda shape, dtype=None, table=vectors[name]: (
+                        ops.convert_to_tensor(table, dtype)
                     ),
                     trainable=feature.trainable,
                     autocast=False,
@@ -126,7 +126,9 @@ class Embedder(keras.layers.Layer):
         """The user side, its sequences included."""
         requests = []
         for name, spec in self.schema.sequences.items():
-            requests += [(self.schema.encoder(a, name), features[f"{name}_{a}"]) for a in spec.attributes]
+            requests += [
+                (self.schema.encoder(a, name), features[f"{name}_{a}"]) for a in spec.attributes
+            ]
         # One call for fields and sequences alike, so that each stack is read once.
         fields, rows = self._fields("user", features, requests)
         sequences = {}

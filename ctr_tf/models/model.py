@@ -34,7 +34,8 @@ class CTRModel(keras.Model):
         >>> schema = Schema(features={"item_id": {"kind": "categorical"}},
         ...                 tasks={"click": {"column": "click"}})
         >>> model = CTRModel(schema, registry.get("dcn_v2").config(name="dcn_v2"), {"item_id": 9})
-        >>> features = {"item_id": ops.array([[1, 2, 3]]), "candidates_mask": ops.ones((1, 3), bool)}
+        >>> features = {"item_id": ops.array([[1, 2, 3]]),
+        ...             "candidates_mask": ops.ones((1, 3), bool)}
         >>> model(features)["click"].shape
         TensorShape([1, 3])
     """

@@ -39,6 +39,4 @@ def assert_same(found, expected, tolerance):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         scale = max(1.0, np.abs(value).max())
-        np.testing.assert_allclose(
-            found[name], value, rtol=0, atol=tolerance * scale, err_msg=name
-        )
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * scale, err_msg=name)

@@ -20,9 +20,7 @@ def pick(features, specs):
 
 def two_towers(model, features):
     request_mask = np.ones(len(features[CANDIDATES_MASK]), bool)
-    state = model.user_tower(
-        pick({**features, "request_mask": request_mask}, model.user_inputs)
-    )
+    state = model.user_tower(pick({**features, "request_mask": request_mask}, model.user_inputs))
     return model.item_tower(
         state, pick(features, model.context_inputs), pick(features, model.item_inputs)
     )
@@ -59,8 +57,7 @@ def repadded(case, features, labels, rng, longer):
     """The same log with other values at padded positions, and with longer padded axes."""
     case = CASES[case]
     grow = {"N": longer, "L": longer, "M": longer}
-    masks = {"N": CANDIDATES_MASK}
-    masks.update({"L": f"{name}_mask" for name in case.schema.sequences})
+    masks = {"N": CANDIDATES_MASK, "L": "history_mask"}
 
     def lengthen(value, axes):
         return np.pad(value, [(0, grow.get(axis, 0)) for axis in axes])
@@ -179,18 +176,16 @@ def test_graph_with_unknown_sizes_agrees(model, case, rng):
         for spec in model.schema.inputs
     }
     call = tf.function(model, input_signature=[specs])
-    for features in (features, batch(case, rng, requests=2, behaviours=3, values=2)):
-        expected = model(features)
-        for task, value in call({k: tf.constant(v) for k, v in features.items()}).items():
+    for fed in (features, batch(case, rng, requests=2, behaviours=3, values=2)):
+        expected = model(fed)
+        for task, value in call({k: tf.constant(v) for k, v in fed.items()}).items():
             np.testing.assert_allclose(value, expected[task], atol=1e-5)
 
 
 def gathers(function, stack):
     """Gathers from one stack's variable in a traced function."""
     graph = function.get_concrete_function().graph
-    handle = next(
-        inner for outer, inner in graph.captures if outer is stack.value.handle
-    )
+    handle = next(inner for outer, inner in graph.captures if outer is stack.value.handle)
     return sum(
         op.type == "ResourceGather" and op.inputs[0] is handle for op in graph.get_operations()
     )

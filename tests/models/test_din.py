@@ -21,7 +21,7 @@ def oracle(model, features):
     (unit,) = model.body.attention
     (split, bias), *rest = split_mlp_layers(unit.mlp)
     width, total = unit.width, unit.width + unit.mlp.split.parts["extra"]
-    # The candidate has no rating: of the rows of [q, k, q - k, q * k], its columns count in k alone.
+    # The candidate has no rating: of [q, k, q - k, q * k], its columns count in k alone.
     kernel = np.zeros((4 * total, split.shape[1]))
     for part in range(4):
         kernel[part * total : part * total + width] = split[part * width : (part + 1) * width]

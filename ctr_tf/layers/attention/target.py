@@ -79,7 +79,11 @@ class ActivationUnit(keras.layers.Layer):
         product = queries[:, :, None, :] * keys[:, None, :, : self.width]
         valid = ops.cast(mask, "float32")[:, None, :]
         hidden = self.mlp(
-            [query_part[:, :, None, :], projected_keys[:, None, :, :], self.mlp.part("q*k", product)],
+            [
+                query_part[:, :, None, :],
+                projected_keys[:, None, :, :],
+                self.mlp.part("q*k", product),
+            ],
             valid if weights is None else valid * ops.cast(weights, "float32")[:, :, None],
             training=training,
         )

@@ -95,9 +95,7 @@ class DCNV2(Body):
 
         def products(layer, user_product):
             per_request = [user_product, layer.part("context", of_context)]
-            return layers.over_candidates(
-                per_request, layer.part("candidate", of_candidate), mask
-            )
+            return layers.over_candidates(per_request, layer.part("candidate", of_candidate), mask)
 
         x = self.cross[0].from_parts(x0, x0, products(self.cross[0], state.get("cross")))
         for layer in self.cross[1:]:

@@ -95,9 +95,7 @@ class DeepFM(Body):
         def joined(name):
             """The sides' parts of that name, which broadcast to (B, N, width)."""
             per_request = [state.get(name), own["context"].get(name)]
-            return layers.over_candidates(
-                per_request, own["candidate"].get(name), candidates.mask
-            )
+            return layers.over_candidates(per_request, own["candidate"].get(name), candidates.mask)
 
         logit = layers.fm_second_order(sum(joined("total")), sum(joined("squares")))
         logit = logit + sum(joined("linear"))[..., 0]
