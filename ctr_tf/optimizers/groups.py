@@ -111,4 +111,7 @@ class GroupedOptimizer:
 
     def learning_rates(self) -> dict[str, float]:
         """The rate of each group's next update."""
-        return {group.name: float(group.optimizer.learning_rate) for group in self.groups}
+        return {
+            group.name: float(keras.ops.convert_to_numpy(group.optimizer.learning_rate))
+            for group in self.groups
+        }

@@ -93,9 +93,16 @@ class MemoryInput:
 
         def generate():
             for batch in range(skip, self.batches(split)):
-                part = order[batch * size : (batch + 1) * size][index::count]
+                whole = order[batch * size : (batch + 1) * size]
+                part = whole[index::count]
+                # As in the real input: a replica without a request steps with the others, on one that counts nothing.
+                real = len(part) > 0
+                part = part if real else whole[:1]
                 width = rows["features"]["candidates_mask"][part].sum(1).max()
-                yield tf.nest.map_structure(lambda x: self._cut(x[part], width), rows)
+                found = tf.nest.map_structure(lambda x: self._cut(x[part], width), rows)
+                found["features"]["candidates_mask"] &= real
+                found["weights"]["click"] *= real
+                yield found
 
         spec = tf.nest.map_structure(
             lambda x: tf.TensorSpec(
