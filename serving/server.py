@@ -45,11 +45,6 @@ class Server:
         from serving.versions import Versions
 
         self.config = config
-        self.versions = Versions(Path(folder), SavedModel)
-        self.versions.refresh()
-        if self.versions.current is None:
-            errors = [f"version {n}: {error}" for n, (_, error) in self.versions.statuses().items()]
-            raise RuntimeError(f"{folder}: nothing to serve; {'; '.join(errors) or 'no version'}")
         self._grpc = grpc.server(
             ThreadPoolExecutor(config.workers),
             options=[
@@ -59,6 +54,12 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ],
         )
+        self.port = self._grpc.add_insecure_port(f"{config.host}:{config.port}")
+        self.versions = Versions(Path(folder), SavedModel)
+        self.versions.refresh()
+        if self.versions.current is None:
+            errors = [f"version {n}: {error}" for n, (_, error) in self.versions.statuses().items()]
+            raise RuntimeError(f"{folder}: nothing to serve; {'; '.join(errors) or 'no version'}")
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(name, self.versions, config), self._grpc
         )
@@ -69,7 +70,6 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         for service in ("", name):
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self.port = self._grpc.add_insecure_port(f"{config.host}:{config.port}")
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 

@@ -52,7 +52,12 @@ SCHEMAS = {
     ),
 }
 
-CASES = [("din", "both"), *((m, s) for m in ("dcn_v2", "deepfm") for s in SCHEMAS)]
+CASES = [
+    (name, shape)
+    for name, entry in registry.entries().items()
+    for shape, schema in SCHEMAS.items()
+    if schema.sequences or not entry.body.needs_sequence
+]
 
 
 def prepared(folder: Path, schema: Schema) -> Path:
@@ -64,7 +69,7 @@ def prepared(folder: Path, schema: Schema) -> Path:
             statistics[name] = {
                 "count": 9, "mean": 0.5, "std": 2.0, "minimum": -1.0, "maximum": 3.0,
             }  # fmt: skip
-        elif feature.encoding == "vocabulary":
+        elif feature.kind != "vector" and feature.encoding == "vocabulary":
             values = IDS if isinstance(feature, Categorical) and feature.dtype == "int" else WORDS
             (folder / "vocabularies" / f"{name}.txt").write_text("".join(f"{v}\n" for v in values))
     (folder / "statistics.json").write_text(json.dumps(statistics))

@@ -100,6 +100,32 @@ def test_padding_changes_nothing(tmp_path):
     assert np.abs(score(raw) - score(changed)).max() > 1e-4
 
 
+def test_a_cached_table_is_exported(tmp_path):
+    table = np.arange(8, dtype="float32").reshape(4, 2) / 8
+    np.savez(tmp_path / "posters.npz", ids=np.array(["v0", "v1", "v2", "v3"]), vectors=table)
+    schema = Schema(
+        features={
+            "poster": {"kind": "vector", "width": 2, "table": str(tmp_path / "posters.npz")},
+            "item_id": {"kind": "categorical"},
+        },
+        tasks={"click": {"column": "click"}},
+    )
+    model, preprocessor = build(tmp_path, "deepfm", schema)
+    signatures = Signatures(model, preprocessor)
+    assert nodes_without_gpu_kernel(signatures.functions[SERVING]) == []
+    signatures.save(tmp_path / "m")
+    (tmp_path / "posters.npz").unlink()
+    raw = {
+        "poster": np.array([["v0", "v3", "absent", "v3"]], object),
+        "item_id": np.array([["v1"] * 4], object),
+        "candidates_mask": np.ones((1, 4), bool),
+    }
+    expected = score_in_process(model, preprocessor, raw)
+    found = scores(tf.saved_model.load(str(tmp_path / "m")), raw, set(raw))
+    assert compare([expected], [found], 1e-6) <= 1e-6
+    assert len(set(expected["click"][0].tolist())) == 3, "two candidates share a poster"
+
+
 def test_a_state_depends_on_declared_context(tmp_path):
     model, preprocessor = build(tmp_path, "dcn_v2", SCHEMAS["both"], user_context=["hour"])
     signatures = Signatures(model, preprocessor)
