@@ -111,7 +111,7 @@ class Workspace:
     @property
     def exported(self) -> Path:
         """The folder of model versions, as TF Serving wants it."""
-        return self.run / "export"
+        return self.run / "export" / self.experiment.name
 
 
 def fetch(workspace: Workspace) -> None:
@@ -242,7 +242,6 @@ def evaluate(workspace: Workspace, progress: bool = True) -> dict[str, Any]:
 def export(workspace: Workspace) -> Path:
     """Exports the model as the next version, unless the newest is of this model."""
     from ctr_tf.export.export import export as run
-    from ctr_tf.export.export import raw_requests
 
     def work() -> dict[str, Any]:
         data = open_data(workspace)
@@ -255,7 +254,7 @@ def export(workspace: Workspace) -> Path:
             data.preprocessor,
             workspace.exported,
             config,
-            raw_requests(data, count),
+            data.raw_requests("test", count),
             extra,
         )
         return {"version": path.name}

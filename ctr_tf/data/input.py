@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from ctr_tf.data.config import InputConfig
@@ -150,10 +151,17 @@ class Input:
         records = self._records(self.manifest.split(split).files)
         return self._parsed(self._batched(records, split, None))
 
-    def raw(self, split: str) -> tf.data.Dataset:
-        """One request at a time in the order of the files, its features as the log has them."""
-        records = self._records(self.manifest.split(split).files).batch(1)
-        return records.map(self.parser)
+    def raw_requests(self, split: str, count: int) -> list[dict[str, np.ndarray]]:
+        """The raw features of the first `count` requests of a split, B = 1 each.
+
+        Raises:
+            ManifestError: the split is empty.
+        """
+        records = self._records(self.manifest.split(split).files).batch(1).take(count)
+        return [
+            {name: value.numpy() for name, value in parsed["features"].items()}
+            for parsed in records.map(self.parser)
+        ]
 
     def _records(self, files: list[RecordFile]) -> tf.data.Dataset:
         def read(name: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:

@@ -1,0 +1,64 @@
+"""The command line answers help and errors without TensorFlow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFIG = str(Path(__file__).parents[1] / "configs" / "movielens" / "din.yaml")
+RUN = """
+import sys
+from ctr_tf.cli import main
+try:
+    main()
+finally:
+    heavy = {"tensorflow", "keras", "apache_beam", "matplotlib"} & set(sys.modules)
+    print("imported:", sorted(heavy))
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", RUN, *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--help"], 0, "Trains, evaluates, exports and serves"),
+        (["train", "--help"], 0, "takes up a run that was cut short"),
+        (["models"], 0, "arXiv:1706.06978"),
+        (["datasets", "list"], 0, "movielens_1m"),
+        (["trian"], 2, "No such command 'trian'"),
+        (["train"], 2, "Missing argument"),
+        (["train", "absent.yaml"], 2, "absent.yaml: no such file"),
+        (["train", CONFIG, "--set", "train.epoch=2"], 2, "did you mean 'epochs'?"),
+        (["datasets", "fetch", "movielens"], 2, "nearest is 'movielens_"),
+    ],
+)
+def test_help_and_errors_import_nothing_heavy(arguments, code, said, tmp_path):
+    done = run(*arguments)
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+    assert "imported: []" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_each_stage_names_the_one_before_it(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("item_id,click\na,1\n")
+    config = tmp_path / "local.yaml"
+    config.write_text(
+        f"schema: {{features: {{item_id: {{kind: categorical}}}}, tasks: {{click: {{column: click}}}}}}\n"
+        f"prepare: {{impressions: {{path: {log}}}}}\nmodel: {{name: dcn_v2}}\n"
+    )
+    workspace = ["--workspace", str(tmp_path / "workspace")]
+    done = run("serve", str(config), *workspace)
+    assert done.returncode == 2 and "run `ctr-tf export` first" in done.stderr
+    log.unlink()
+    done = run("prepare", str(config), *workspace)
+    assert done.returncode == 2 and f"{log}: no such file" in done.stderr

@@ -1,0 +1,126 @@
+"""Experiments: what is read, and what is said of a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctr_tf.config import ConfigError, load
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+GOOD = """\
+schema:
+  features:
+    item_id: {kind: categorical}
+  tasks:
+    click: {column: click}
+model:
+  name: dcn_v2
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "experiment.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda p: str(p.relative_to(CONFIGS))
+)
+def test_every_config_of_the_repository_is_read(path):
+    overrides = [] if "model:" in path.read_text() else ["model.name=din"]
+    experiment = load(path, overrides)
+    assert experiment.name == path.stem
+
+
+def test_defaults_overrides_and_the_resolved_config(write, tmp_path):
+    path = write(GOOD + "train: {epochs: 3}\n")
+    experiment = load(path, ["train.learning_rate=1e-3", "model.units=[8, 4]", "name=x"])
+    assert (experiment.train.epochs, experiment.train.learning_rate) == (3, 0.001)
+    assert (experiment.model.units, experiment.model.cross_layers) == ([8, 4], 3)
+    experiment.save(tmp_path / "resolved.yaml")
+    assert load(tmp_path / "resolved.yaml") == experiment
+
+
+def test_an_included_file_is_overridden_key_by_key(write):
+    write(GOOD, "base.yaml")
+    path = write("include: base.yaml\nmodel: {rank: 2}\ninput: {batch_size: 7}\n")
+    experiment = load(path)
+    assert (experiment.model.name, experiment.model.rank) == ("dcn_v2", 2)
+    assert (experiment.input.batch_size, experiment.name) == (7, "experiment")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "trian: {}\n", r"yaml:8: trian: unknown key; did you mean 'train'\?"),
+        (GOOD + "train:\n  epoch: 2\n", r"yaml:9: train.epoch: unknown key; did you mean 'epochs'"),
+        (GOOD + "train: {epochs: two}\n", r"yaml:8: train.epochs: .*integer.*got 'two'"),
+        (GOOD + "train: {epochs: 0}\n", r"yaml:8: train.epochs: .*greater than 0, got 0"),
+        (GOOD + "  unit: [3]\n", r"yaml:8: model.unit: unknown key; did you mean 'units'\?"),
+        (GOOD.replace("dcn_v2", "dcnv2"), r"yaml:7: model.name: no model 'dcnv2'; .*'dcn_v2'"),
+        (GOOD.replace("  name: dcn_v2", "  rank: 2"), r"yaml:6: model.name: required key"),
+        (
+            GOOD.replace("{kind: categorical}", "{kind: categorical, encodng: hashed}"),
+            r"yaml:3: schema.features.item_id.encodng: unknown key; did you mean 'encoding'\?",
+        ),
+        (
+            GOOD.replace("{kind: categorical}", "{kind: categorial}"),
+            r"yaml:3: schema.features.item_id: .*'categorial'",
+        ),
+        (
+            GOOD.replace("{kind: categorical}", "{kind: categorical, encoding: hashed}"),
+            r"yaml:3: schema.features.item_id: encoding: hashed needs a size",
+        ),
+        (GOOD + "dataset: movielens\n", r"yaml:8: dataset .*'movielens'; the nearest is"),
+        (GOOD + "name: a\nname: b\n", r"yaml:9: name: key given twice"),
+        (GOOD + "train: {\n", r"yaml:9: not YAML"),
+        ("- 1\n", r"yaml:1: must be a mapping"),
+        (
+            GOOD + "prepare: {split: {fractions: [0.5, 0.1, 0.1]}}\n",
+            r"yaml:8: prepare.split: fractions must be >= 0 and sum to 1",
+        ),
+    ],
+)
+def test_a_mistake_names_key_file_and_line(write, text, message):
+    path = write(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_mistake_in_an_included_file_names_that_file(write):
+    write(GOOD + "train: {epoch: 2}\n", "base.yaml")
+    with pytest.raises(ConfigError, match=r"base\.yaml:8: train\.epoch"):
+        load(write("include: base.yaml\n"))
+
+
+def test_a_mistaken_override_names_itself(write):
+    with pytest.raises(ConfigError, match=r"--set train.epoch=2: train.epoch: unknown key"):
+        load(write(GOOD), ["train.epoch=2"])
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        load(write(GOOD), ["train.epochs"])
+
+
+def test_every_mistake_is_reported_at_once(write):
+    with pytest.raises(ConfigError) as caught:
+        load(write(GOOD + "  unit: 3\ntrain: {epoch: 2}\n"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_missing_file_suggests_its_neighbour(write):
+    path = write(GOOD)
+    with pytest.raises(ConfigError, match="did you mean .*experiment.yaml"):
+        load(path.with_name("experimnt.yaml"))
+
+
+def test_a_file_that_includes_itself_is_an_error(write):
+    with pytest.raises(ConfigError, match="includes itself"):
+        load(write("include: experiment.yaml\n"))
