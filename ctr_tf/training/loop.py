@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ctr_tf.data.input import Input
 from ctr_tf.optimizers.build import grouped
@@ -87,12 +86,14 @@ class Loop:
                 break
             if progress.batch >= self.batches:
                 self._end_epoch()
+        stopped = self.step.model.stop_training and not progress.stopped_early
+        progress.stopped_early = progress.stopped_early or stopped
         if not self.interrupted:
             if self.validator and progress.validated_step != progress.step:
                 self._validate()
             if not self.validator:
                 self.checkpoints.save_best(progress)
-        if self._saved_step != progress.step or self.checkpoints.last is None:
+        if stopped or self._saved_step != progress.step or self.checkpoints.last is None:
             self._save()
         self.callbacks.on_train_end(_defined(progress.validation))
 
@@ -116,6 +117,7 @@ class Loop:
         progress = self.progress
         return (
             progress.stopped_early
+            or self.step.model.stop_training
             or progress.epoch >= self.config.epochs
             or progress.step >= (self.config.max_steps or float("inf"))
         )
@@ -146,11 +148,7 @@ class Loop:
         first = progress.batch // accumulated
         self.callbacks.on_train_batch_begin(first)
         traces, began = self.step.traces, time.perf_counter()
-        try:
-            stats = self.step(iterator, steps, per_step, stop=self.interruption.requested)
-        except tf.errors.DataLossError:
-            self.data.find_corruption("train")
-            raise
+        stats = self.step(iterator, steps, per_step, stop=self.interruption.requested)
         if self.step.traces == traces:
             spent = (float(stats.impressions.sum()), time.perf_counter() - began)
             self._timed = tuple(np.add(self._timed, spent))
@@ -162,13 +160,13 @@ class Loop:
             progress.epoch_loss.add(loss)
         progress.step += steps
         progress.batch += steps * per_step
-        alone = self.step.strategy.num_replicas_in_sync == 1
-        self.interrupted = stats.stop or (alone and self.interruption.requested)
         shown = {"loss": float(stats.losses[-1])}
         rate = _rate(self._timed)
         if rate is not None:
             shown["examples_per_second"] = rate
         self.callbacks.on_train_batch_end(first + steps - 1, shown)
+        alone = self.step.strategy.num_replicas_in_sync == 1
+        self.interrupted = stats.stop or (alone and self.interruption.requested)
 
     def _until_event(self) -> int:
         """Steps until something happens between two calls."""
@@ -202,9 +200,6 @@ class Loop:
         self._events(epoch_ended=True)
         validation = {f"val_{k}": v for k, v in _defined(progress.validation).items()}
         self.callbacks.on_epoch_end(epoch, {"loss": loss, **validation})
-        if self.step.model.stop_training and not progress.stopped_early:
-            progress.stopped_early = True
-            self._save()
 
     def _record(self) -> None:
         """Writes the training loss since the last such record."""

@@ -129,7 +129,7 @@ def din(dropout=0.0, width=4, softmax=False):
     return CTRModel(SCHEMA, config, {"item_id": ITEMS})
 
 
-def dcn(l2=0.0):
+def dcn(l2=0.0, width=4, rows=ITEMS):
     """A small DCN-v2, which has no batch statistics."""
-    config = DCNV2Config(embedding={"width": 4, "l2": l2}, units=[8])
-    return CTRModel(SCHEMA, config, {"item_id": ITEMS})
+    config = DCNV2Config(embedding={"width": width, "l2": l2}, units=[8], cross_layers=1)
+    return CTRModel(SCHEMA, config, {"item_id": rows})
