@@ -7,6 +7,10 @@ folder that relative paths are relative to. Three pipelines run one after the ot
 rows lie in a work folder within the output folder to be, so every worker must reach `root` and the
 output folder at the same path. Each pipeline is one chain of steps that ends in one step: the
 Dask runner runs nothing else.
+
+The local runner keeps its shuffles in memory. Measured on MovieLens-1M (45 bytes a row), its peak
+in one process is 225 MiB at 100,000 rows, 303 MiB at 300,000 and 656 MiB at 1,000,209: some 0.5 KiB
+a row. With two worker processes all three together hold 763, 1,119 and 1,313 MiB.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ from pipelines.transforms.rows import time_boundaries
 from pipelines.transforms.write import WriteRecords
 
 LOCAL_RUNNER = "FnApiRunner"
-LOCAL_BYTES = 2 << 30
+LOCAL_BYTES = 1 << 30
 """Input size above which the local runner, which shuffles in memory, is warned of."""
 
 
@@ -88,7 +92,8 @@ def run(
 def _prepare(layout: Layout, folders: Folders) -> Manifest:
     config = layout.config
     tasks = [
-        ReadTask(source, file) for source in ("impressions", "users")
+        ReadTask(source, file)
+        for source in ("impressions", "users")
         for file in layout.files.get(source, ())
     ]
     items_read = 0

@@ -34,9 +34,7 @@ class AttributeParser:
     def __init__(self, key: str, fields: tuple[Field, ...]):
         self._key = key
         self.wanted = list(dict.fromkeys([key, *(field.column for field in fields)]))
-        self._convert = [
-            (self.wanted.index(field.column), field.converter()) for field in fields
-        ]
+        self._convert = [(self.wanted.index(field.column), field.converter()) for field in fields]
 
     def __call__(self, row: Row) -> tuple[bytes, tuple]:
         """The id and the values of a row.

@@ -140,9 +140,7 @@ class LearnShard(beam.DoFn):
             yield STATISTICS + name + b"\0", marshal.dumps((shard, moments.state()))
 
     def _learn(self, user: User, learned: dict, items: dict, counts: Counts) -> None:
-        training = [
-            request for request, split in zip(user.requests, user.splits) if split == TRAIN
-        ]
+        training = [request for request, split in zip(user.requests, user.splits) if split == TRAIN]
         total = sum(len(request.rows) for request in training)
         if not total:
             return

@@ -34,9 +34,7 @@ class NegativeSampler:
         [b'a', b'c']
     """
 
-    def __init__(
-        self, config: Negatives, items: list[bytes], counts: dict[bytes, int], seed: int
-    ):
+    def __init__(self, config: Negatives, items: list[bytes], counts: dict[bytes, int], seed: int):
         self._seed = b"%d" % seed
         if config.popularity:
             self._items = [item for item in items if counts.get(item)]

@@ -36,8 +36,11 @@ def reject(
         "value": error.value,
         "row": row,
     }
-    line = json.dumps(found, default=_readable) + "\n"
-    return (SOURCES.index(source), file.number, position), line.encode()
+    try:
+        line = json.dumps(found, default=_readable, allow_nan=False)
+    except ValueError:  # JSON has no NaN and no infinity
+        line = json.dumps(found | {"value": str(error.value), "row": str(row)})
+    return (SOURCES.index(source), file.number, position), line.encode() + b"\n"
 
 
 def _readable(value: object) -> str:

@@ -124,9 +124,7 @@ class LogParser:
             item = identifier(values[self._item], self._item_column)
             if self._items is not None and item not in self._items:
                 raise RejectError(f"{self._item_column}: not in items", values[self._item])
-        labels, weights = zip(
-            *(_label(task, values, *places) for task, *places in self._tasks)
-        )
+        labels, weights = zip(*(_label(task, values, *places) for task, *places in self._tasks))
         shared, candidate, event = (
             tuple([convert(values[index]) for index, convert in group]) for group in self._groups
         )

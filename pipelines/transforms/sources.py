@@ -2,7 +2,7 @@
 
 CSV fields may be quoted and may then hold line breaks; TSV fields are taken as they stand. Both
 have a header unless the source states its columns. A file is read by one worker from start to
-end: a large log is read in parallel when it comes as several files.
+end: a large log is read in parallel when it comes as several files. Blank lines are no rows.
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ def list_files(source: Source, root: Path, where: str) -> list[SourceFile]:
             form = _format(path, source.format, where)
             name = str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
             columns = _columns(path, name, form, source.columns, where)
-            files.append(
-                SourceFile(len(files), path, name, form, columns, source.columns is None)
-            )
+            files.append(SourceFile(len(files), path, name, form, columns, source.columns is None))
     return files
 
 
@@ -190,7 +188,7 @@ def _open(path: str) -> TextIO:
 
 def _delimited(text: TextIO, form: str) -> Iterator[list[str]]:
     if form == "csv":
-        return csv.reader(text)
+        return csv.reader(text, strict=True)
     return csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
@@ -202,13 +200,21 @@ def _read_delimited(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
         reader = _delimited(text, file.format)
         if file.header:
             next(reader, None)
-        line = reader.line_num + 1
-        for row in reader:
+        while True:
+            line = reader.line_num + 1
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                if "expected after" not in str(error):
+                    raise
+                yield Row(line, (), "text after a closing quote")
+                continue
+            if row is None:
+                return
             if len(row) == expected:
                 yield Row(line, pick(row))
             elif row:
                 yield Row(line, (), f"expected {expected} fields", row)
-            line = reader.line_num + 1
 
 
 def _read_jsonl(file: SourceFile, wanted: list[str]) -> Iterator[Row]:

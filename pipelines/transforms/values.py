@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from ctr_tf.schema import MISSING_INT, Categorical, Numeric, Task, Text, Vector
 from ctr_tf.schema.features import Feature
@@ -112,8 +112,8 @@ def _iso(value: object, column: str) -> int:
     except (TypeError, ValueError):
         raise RejectError(f"{column}: not an ISO 8601 time", value) from None
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    elapsed = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
+        moment = moment.replace(tzinfo=UTC)
+    elapsed = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (elapsed.days * 86_400 + elapsed.seconds) * MICROSECONDS + elapsed.microseconds
 
 

@@ -1,6 +1,6 @@
 """The third pipeline: requests with their sequences and negatives become TFRecord shards.
 
-    shards -> WriteRecords -> three files each
+shards -> WriteRecords -> three files each
 """
 
 from __future__ import annotations
@@ -122,9 +122,7 @@ class WriteRecords(beam.DoFn):
 
     def _write(self, user: User, files: list[SplitFile]) -> None:
         rows = user.rows if user.id else []
-        histories = {
-            name: History(name, self._layout, rows, self._items) for name in self._built
-        }
+        histories = {name: History(name, self._layout, rows, self._items) for name in self._built}
         met = _Met(user.rows)
         for request, split in zip(user.requests, user.splits):
             if any(row.shared != request.rows[0].shared for row in request.rows):

@@ -7,9 +7,7 @@ import pytest
 from ctr_tf.data.manifest import Manifest, ManifestError, RecordFile, SplitManifest
 from ctr_tf.schema import Schema
 
-SCHEMA = Schema(
-    features={"item": {"kind": "categorical"}}, tasks={"click": {"column": "click"}}
-)
+SCHEMA = Schema(features={"item": {"kind": "categorical"}}, tasks={"click": {"column": "click"}})
 
 
 @pytest.fixture

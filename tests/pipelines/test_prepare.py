@@ -335,7 +335,9 @@ def test_an_existing_folder_is_kept_unless_overwritten(tmp_path, capfd):
            "root": str(tmp_path)}  # fmt: skip
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     command = ["--config", str(tmp_path / "job.yaml"), "--output", str(tmp_path / "out")]
+    (tmp_path / ".out.partial" / "left by a killed job").mkdir(parents=True)
     assert main(command) == 0
+    assert not (tmp_path / ".out.partial").exists()
     written = (tmp_path / "out" / "manifest.json").stat().st_mtime_ns
     assert main(command) == 2
     assert "out exists; choose another" in capfd.readouterr().err.replace("\n", " ")

@@ -1,9 +1,21 @@
-"""Logs of other shapes: without a user side, without candidates' features, with stated sequences."""
+"""Logs of other shapes: without a user side, without candidates' features, typed, joined."""
 
 import copy
+import json
+import math
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ctr_tf.schema import MISSING_INT
-from tests.pipelines.jobs import SHOP, SHOP_COLUMNS, prepare, read_split, write_csv
+from tests.pipelines.jobs import (
+    SHOP,
+    SHOP_COLUMNS,
+    prepare,
+    read_rejects,
+    read_split,
+    write_csv,
+)
 
 
 def test_criteo_shaped(tmp_path):
@@ -95,3 +107,36 @@ def test_rows_without_a_user_are_requests_of_their_own(tmp_path):
     assert set(found) == {"u:1", "u:2", "log.csv:3", "log.csv:4"}
     assert found["log.csv:4"]["features/history/length"] == [0]
     assert found["log.csv:4"]["request/user"] == [""]
+
+
+def test_typed_files_give_the_records_of_text_files(tmp_path):
+    schema = copy.deepcopy(SHOP)
+    schema["features"] |= {
+        "price": {"kind": "numeric", "default": -1},
+        "tags": {"kind": "categorical", "multi": True},
+    }
+    columns = [*SHOP_COLUMNS, "price", "tags"]
+    rows = [[1, 7, 10, 1, 2.5, ["x", "y"]], [1, 8, 20, 0, None, []], [2, 7, 20, 1, 3.0, ["x"]]]
+    bad = [1, 7, 30, 1, math.nan, []]
+    write_csv(
+        tmp_path / "log.csv",
+        columns,
+        [[*row[:5], "|".join(row[5])] for row in [*rows, bad]],
+    )
+    lines = [json.dumps(dict(zip(columns, row))) for row in [*rows, bad]]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    pq.write_table(
+        pa.table({name: [row[n] for row in [*rows, bad]] for n, name in enumerate(columns)}),
+        tmp_path / "log.parquet",
+    )
+    found = []
+    for name in ("log.csv", "log.jsonl", "log.parquet"):
+        manifest = prepare(tmp_path, schema, impressions={"path": name}, max_bad_share=0.5)
+        assert manifest.rejects == {"price: NaN": 1}
+        (reject,) = read_rejects(tmp_path / "out" / "rejects")
+        assert reject["value"] == "nan"
+        found.append(read_split(tmp_path / "out", "train"))
+    assert found[0] == found[1] == found[2]
+    assert found[0]["1:20"]["features/price"] == [-1.0]
+    assert found[0]["1:20"]["features/history_item_id"] == ["7"]
+    assert found[0]["1:10"]["features/tags"] == ["x", "y"]

@@ -110,3 +110,18 @@ def test_oversized_field_is_an_error_with_its_place(tmp_path):
     (tmp_path / "a.csv").write_text("id,title\n1,x\n2," + "y" * (csv.field_size_limit() + 1))
     with pytest.raises(PrepareError, match="a.csv: unreadable file after line 2: field larger"):
         read(tmp_path, path="a.csv")
+
+
+def test_text_after_a_closing_quote_is_of_one_row(tmp_path):
+    (tmp_path / "a.csv").write_text('id,title\n1,"a"b\n2,fine "as is"\n')
+    rows = read(tmp_path, path="a.csv")
+    assert [(row.position, row.values, row.problem) for row in rows] == [
+        (2, (), "text after a closing quote"),
+        (3, ("2", 'fine "as is"'), ""),
+    ]
+
+
+def test_a_quote_that_is_never_closed_is_an_error(tmp_path):
+    (tmp_path / "a.csv").write_text('id,title\n1,x\n2,"swallows\n3,the\n4,rest\n')
+    with pytest.raises(PrepareError, match="a.csv: unreadable file after line 2: unexpected end"):
+        read(tmp_path, path="a.csv")

@@ -1,7 +1,7 @@
 """What a column's values become, and why some are rejected."""
 
 import math
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -86,7 +86,7 @@ def test_joined_sequences():
         ("-1", "ms", -1000),
         ("1970-01-02", "iso", 86400_000000),
         ("1970-01-01T01:00:00+01:00", "iso", 0),
-        (datetime(1970, 1, 1, 0, 0, 1, 5, tzinfo=timezone.utc), "iso", 1_000005),
+        (datetime(1970, 1, 1, 0, 0, 1, 5, tzinfo=UTC), "iso", 1_000005),
     ],
 )
 def test_times_are_microseconds(value, unit, expected):
