@@ -159,6 +159,9 @@ def _run_pipeline(layout: Layout, folders: Folders, elements: list, *steps: beam
             if index:
                 found = found | f"Group{index}" >> beam.GroupByKey()
             found = found | type(step).__name__ >> beam.ParDo(step)
+    client = getattr(pipeline.result, "client", None)
+    if client is not None:  # the Dask runner leaves its connection open
+        client.close()
 
 
 def _replace(partial: Path, output: Path) -> None:
