@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctr_tf import datasets, registry, stages
-from ctr_tf.config import ConfigError, load
-from ctr_tf.datasets import DatasetError
+from ctr_tf.config import load
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -173,13 +172,18 @@ def _module(name: str, arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Runs the command line: exit code 2 and one message for what a user can mend."""
+    """Runs the command line: exit code 2 and one message for what a user can mend.
+
+    With CTR_TF_TRACEBACK set, the error's traceback too.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         app()
     except stages.Interrupted as error:
         print(error, file=sys.stderr)
         sys.exit(143)
-    except (ConfigError, DatasetError, stages.StageError, ValueError, FileNotFoundError) as error:
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
+        if os.environ.get("CTR_TF_TRACEBACK"):
+            raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

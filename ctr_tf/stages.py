@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -16,6 +16,7 @@ from ctr_tf import datasets
 from ctr_tf.config import Experiment, fingerprint
 from ctr_tf.data.manifest import MANIFEST
 from ctr_tf.schema import Vector
+from ctr_tf.startup import start_tensorflow
 
 if TYPE_CHECKING:
     from ctr_tf.data.input import Input
@@ -149,6 +150,7 @@ def open_data(workspace: Workspace) -> Input:
     Raises:
         StageError: it is not there.
     """
+    start_tensorflow()
     from ctr_tf.data.input import Input
 
     if not (workspace.prepared / MANIFEST).exists():
@@ -176,8 +178,12 @@ def train(workspace: Workspace, progress: bool = True) -> None:
     """
 
     def work() -> dict[str, Any]:
+        start_tensorflow()
+        from ctr_tf.training.strategy import make_strategy
         from ctr_tf.training.train import train as run
 
+        # A multi-worker strategy has to be made before TensorFlow's first operation.
+        strategy = make_strategy(workspace.experiment.train.strategy)
         data = open_data(workspace)
         workspace.run.mkdir(parents=True, exist_ok=True)
         workspace.experiment.save(workspace.run / "config.yaml")
@@ -188,10 +194,11 @@ def train(workspace: Workspace, progress: bool = True) -> None:
                 workspace.experiment.train,
                 workspace.run,
                 progress,
+                strategy=strategy,
             )
         if result.interrupted:
             raise Interrupted("training was interrupted; run it again to resume")
-        return result.to_json()
+        return asdict(result)
 
     _stage(workspace.run, "train", workspace.run_fingerprint, work)
 
@@ -202,7 +209,7 @@ def trained_model(workspace: Workspace, data: Input) -> CTRModel:
     Raises:
         StageError: training has not ended.
     """
-    from ctr_tf.training.checkpoint import restore
+    from ctr_tf.training.checkpoints import restore
 
     if _read_stage(workspace.run, "train") is None:
         raise StageError(f"{workspace.run}: not trained; run `ctr-tf train` first")
@@ -213,6 +220,7 @@ def trained_model(workspace: Workspace, data: Input) -> CTRModel:
 
 def predict(workspace: Workspace, split: str, folder: Path, progress: bool = True) -> Path:
     """Writes the scores of a split to Parquet shards."""
+    start_tensorflow()
     from ctr_tf.evaluation.predict import predict as run
 
     data = open_data(workspace)
@@ -241,9 +249,11 @@ def evaluate(workspace: Workspace, progress: bool = True) -> dict[str, Any]:
 
 def export(workspace: Workspace) -> Path:
     """Exports the model as the next version, unless the newest is of this model."""
-    from ctr_tf.export.export import export as run
 
     def work() -> dict[str, Any]:
+        start_tensorflow()
+        from ctr_tf.export.export import export as run
+
         data = open_data(workspace)
         files = ("config.yaml", "report.json", "report.html")
         extra = {name: workspace.run / name for name in files if (workspace.run / name).exists()}

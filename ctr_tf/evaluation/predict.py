@@ -69,19 +69,23 @@ def _name(shard: int) -> str:
     return f"shard-{shard:05d}.parquet"
 
 
+def _text(values: np.ndarray) -> np.ndarray:
+    return np.array([value.decode("utf-8") for value in values], object)
+
+
 def _columns(batch: dict, scores: dict[str, tf.Tensor], data: Input) -> dict[str, np.ndarray]:
     """One row for each valid candidate of a batch."""
     mask = batch["features"][CANDIDATES_MASK].numpy()
     request, _ = np.nonzero(mask)
     ids = {name: value.numpy() for name, value in batch["ids"].items()}
-    found = {"request_id": ids["request"][request].astype(str)}
+    found = {"request_id": _text(ids["request"][request])}
     keys = data.schema.keys
     if keys.user:
-        found["user_id"] = ids["user"][request].astype(str)
+        found["user_id"] = _text(ids["user"][request])
     if keys.time:
         found["time"] = ids["time"][request]
     if keys.item:
-        found["item_id"] = ids["items"][mask].astype(str)
+        found["item_id"] = _text(ids["items"][mask])
     if data.schema.sequences:
         first = next(iter(data.schema.sequences))
         lengths = batch["features"][f"{first}_mask"].numpy().sum(axis=1)
@@ -104,7 +108,7 @@ def _write(folder: Path, shard: int, parts: list[dict[str, np.ndarray]], data: I
         columns["item_frequency"] = pc.fill_null(pc.take(table["count"], index), 0)
     if "user_id" in columns:
         # A row without a user belongs to nobody, not to a user of empty name.
-        users = columns["user_id"].astype(object)
+        users = columns["user_id"]
         users[users == ""] = None
         columns["user_id"] = users
     write_shard(folder / _name(shard), columns)
