@@ -20,13 +20,17 @@ _CLASSES = {
 Optimizer = GroupedOptimizer | keras.optimizers.LossScaleOptimizer
 
 
-def keras_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
+def keras_optimizer(config: OptimizerConfig, name: str) -> keras.optimizers.Optimizer:
     """The Keras optimiser of a resolved configuration, with its schedule.
 
+    Args:
+        config: see `OptimizerConfig.resolved`.
+        name: what callbacks call it.
+
     Example:
-        >>> optimizer = keras_optimizer(OptimizerConfig(name="sgd").resolved(0.5, 10))
+        >>> optimizer = keras_optimizer(OptimizerConfig(name="sgd").resolved(0.5, 10), "dense")
         >>> optimizer.name, float(optimizer.learning_rate)
-        ('SGD', 0.5)
+        ('dense', 0.5)
     """
     rate: float | WarmupPolynomial = config.learning_rate
     if config.warmup_steps or config.decay == "polynomial":
@@ -38,7 +42,7 @@ def keras_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
             config.power,
         )
     own = {"weight_decay": config.weight_decay} if config.name == "adamw" else {}
-    return _CLASSES[config.name](learning_rate=rate, **own)
+    return _CLASSES[config.name](learning_rate=rate, name=name, **own)
 
 
 def build_optimizer(
@@ -52,7 +56,7 @@ def build_optimizer(
         scale_loss: dynamic loss scaling, as float16 needs it.
     """
     groups = [
-        Group(name, variables, keras_optimizer(configs[name]), configs[name].clip_norm)
+        Group(name, variables, keras_optimizer(configs[name], name), configs[name].clip_norm)
         for name, variables in variable_groups(model).items()
     ]
     grouped = GroupedOptimizer(groups)

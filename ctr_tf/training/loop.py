@@ -261,9 +261,7 @@ class Loop:
         requests: list[str] = []
         for found in self.data.training(epoch, skip=batch).take(count):
             requests += [name.decode() for name in found["ids"]["request"].numpy()]
-        raise TrainingDivergedError(
-            reason, step, requests[:SHOWN_REQUESTS], self.checkpoints.last
-        )
+        raise TrainingDivergedError(reason, step, requests[:SHOWN_REQUESTS], self.checkpoints.last)
 
 
 def _rate(spent: tuple[float, float]) -> float | None:

@@ -27,7 +27,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def __init__(self, console: Console | None = None, seconds: float = 10.0):
         super().__init__()
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or Console(stderr=True)
         self.seconds = seconds
         self._bar: Progress | None = None
         self._shown = 0.0
@@ -64,10 +64,10 @@ class ProgressBar(keras.callbacks.Callback):
             self._bar.update(self._task, completed=batch + 1, shown=text)
         elif self._due(batch):
             self._shown = time.monotonic()
-            self.console.print(f"{self._name()}  step {batch + 1}/{self.params['steps']}  {text}")
+            self._print(f"step {batch + 1}/{self.params['steps']}  {text}")
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        self.console.print(f"{self._name()}  validation  {_text(logs or {})}")
+        self._print(f"validation  {_text(logs or {})}")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.close()
@@ -77,6 +77,9 @@ class ProgressBar(keras.callbacks.Callback):
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+    def _print(self, text: str) -> None:
+        self.console.print(f"{self._name()}  {text}", highlight=False, soft_wrap=True)
 
     def _name(self) -> str:
         return f"epoch {self._epoch + 1}/{self.params['epochs']}"

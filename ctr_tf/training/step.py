@@ -111,9 +111,7 @@ class TrainStep:
             found = [tf.convert_to_tensor(gradient) for gradient in found]
             gradients = found if gradients is None else [a + b for a, b in zip(gradients, found)]
             losses += tf.stack([loss, regularisation])
-        *gradients, losses = replica.all_reduce(
-            tf.distribute.ReduceOp.SUM, [*gradients, losses]
-        )
+        *gradients, losses = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, losses])
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return tf.concat([losses, totals[-2:]], axis=0)
 

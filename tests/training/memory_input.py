@@ -95,26 +95,29 @@ class MemoryInput:
             for batch in range(skip, self.batches(split)):
                 whole = order[batch * size : (batch + 1) * size]
                 part = whole[index::count]
-                # As in the real input: a replica without a request steps with the others, on one that counts nothing.
+                # As in the real input, a replica without a request steps with the others, on
+                # one that counts nothing.
                 real = len(part) > 0
                 part = part if real else whole[:1]
-                width = rows["features"]["candidates_mask"][part].sum(1).max()
-                found = tf.nest.map_structure(lambda x: self._cut(x[part], width), rows)
+                found = self._padded(rows, part)
                 found["features"]["candidates_mask"] &= real
                 found["weights"]["click"] *= real
                 yield found
 
         spec = tf.nest.map_structure(
-            lambda x: tf.TensorSpec(
-                [None] * x.ndim, tf.string if x.dtype.kind == "U" else x.dtype
-            ),
+            lambda x: tf.TensorSpec([None] * x.ndim, tf.string if x.dtype.kind == "U" else x.dtype),
             rows,
         )
         return tf.data.Dataset.from_generator(generate, output_signature=spec)
 
     @staticmethod
-    def _cut(x, width):
-        return x[:, :width] if x.ndim == 2 and x.shape[1] == 4 else x
+    def _padded(rows, part):
+        width = rows["features"]["candidates_mask"][part].sum(1).max()
+
+        def cut(x):
+            return x[part, :width] if x.ndim == 2 and x.shape[1] == 4 else x[part]
+
+        return tf.nest.map_structure(cut, rows)
 
 
 def din(dropout=0.0, width=4, softmax=False):

@@ -16,10 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tests.training import memory_input
 from ctr_tf.training.config import TrainConfig
 from ctr_tf.training.strategy import make_strategy
 from ctr_tf.training.train import train
+from tests.training import memory_input
 
 
 class SignalAt(keras.callbacks.Callback):

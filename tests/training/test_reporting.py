@@ -1,0 +1,87 @@
+"""The history, TensorBoard summaries and the progress bar."""
+
+import io
+import json
+import signal
+
+import tensorflow as tf
+from rich.console import Console
+
+from ctr_tf.training.config import TrainConfig
+from ctr_tf.training.history import History
+from ctr_tf.training.interruption import Interruption
+from ctr_tf.training.progress_bar import ProgressBar
+from ctr_tf.training.train import train
+from tests.training.memory_input import MemoryInput, dcn
+from tests.training.processes import history
+
+
+def test_resuming_drops_later_records_and_a_line_cut_short(tmp_path):
+    written = History(tmp_path, 0)
+    for step in (1, 2, 3):
+        written.write({"step": step, "epoch": 0, "split": "train", "loss": 0.5})
+    written.close()
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"step": 2, "spl')
+    History(tmp_path, 2).close()
+    assert [record["step"] for record in history(tmp_path)] == [1, 2]
+    History(tmp_path, 0).close()
+    assert history(tmp_path) == []
+
+
+def test_tensorboard_summaries_hold_the_records(tmp_path):
+    data, config = MemoryInput(16), TrainConfig(tensorboard=True, log_every=1)
+    train(dcn, data, config, tmp_path, progress=False)
+    found = {}
+    for path in (tmp_path / "tensorboard").glob("*/*"):
+        for raw in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(raw.numpy())
+            for value in event.summary.value:
+                number = float(tf.make_ndarray(value.tensor))
+                found[path.parent.name, event.step, value.tag] = number
+    for record in history(tmp_path):
+        place = record["split"], record["step"]
+        assert abs(found[*place, "loss"] - record["loss"]) < 1e-6
+    assert ("validation", 2, "click_auc") in found and ("train", 1, "learning_rate") in found
+
+
+def shown(terminal):
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=150)
+    bar = ProgressBar(console, seconds=0.0)
+    bar.set_params({"epochs": 2, "steps": 4})
+    bar.on_train_begin()
+    bar.on_epoch_begin(1, {"done": 2})
+    bar.on_train_batch_end(2, {"loss": 0.5, "examples_per_second": 1000.0})
+    bar.on_train_batch_end(3, {"loss": 0.25})
+    bar.on_test_end({"click_auc": 0.75, "click_gauc": 0.7, "loss": 0.6})
+    bar.on_train_end()
+    return console.file.getvalue()
+
+
+def test_a_plain_log_has_lines_and_no_control_characters():
+    assert shown(terminal=False).splitlines() == [
+        "epoch 2/2  step 3/4  loss 0.5000  1,000 examples/s",
+        "epoch 2/2  step 4/4  loss 0.2500",
+        "epoch 2/2  validation  loss 0.6000  click_auc 0.7500  click_gauc 0.7000",
+    ]
+
+
+def test_a_terminal_has_a_bar():
+    text = shown(terminal=True)
+    assert "4/4" in text and "━" in text and "loss 0.2500" in text
+    assert "validation  loss 0.6000  click_auc 0.7500" in text
+
+
+def test_the_handler_of_sigterm_is_given_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with Interruption() as interruption:
+        assert signal.getsignal(signal.SIGTERM) != before
+        signal.raise_signal(signal.SIGTERM)
+        assert interruption.requested
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_history_is_json_whatever_is_undefined(tmp_path):
+    train(dcn, MemoryInput(8, users=False), TrainConfig(), tmp_path, progress=False)
+    last = (tmp_path / "history.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["click_gauc"] is None
