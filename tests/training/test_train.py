@@ -6,6 +6,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from ctr_tf.data.config import InputConfig
 from ctr_tf.data.input import Input
+from ctr_tf.data.records import CorruptRecordError
 from ctr_tf.models.interaction.deepfm import DeepFMConfig
 from ctr_tf.models.model import CTRModel
 from ctr_tf.optimizers.build import build_optimizer
@@ -267,3 +268,24 @@ def test_a_prepared_folder_trains_every_request(tmp_path):
     assert result.steps == 2 * data.batches("train") and result.epochs == 2
     assert 0 < result.validation["click_auc"] < 1 and 0 < result.validation["click_gauc"] < 1
     assert ITEMS > data.preprocessor.rows["item_id"] >= 9
+
+
+def test_a_corrupt_record_met_in_training_is_named(tmp_path):
+    schema = Schema(
+        features={"item_id": {"kind": "categorical"}}, tasks={"click": {"column": "click"}}
+    )
+    requests = [
+        {"id": f"r{i}", "features": {"item_id": ["a", "b"]}, "labels": {"click": [0.0, 1.0]}}
+        for i in range(8)
+    ]
+    write_prepared(tmp_path / "data", schema, {"train": requests}, 1, "none")
+    data = Input(tmp_path / "data", schema, InputConfig(batch_size=4), seed=1)
+    path = next((tmp_path / "data/train").iterdir())
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    config = DeepFMConfig(embedding={"width": 4}, units=[8])
+    factory = lambda: CTRModel(schema, config, data.preprocessor.rows)
+    with pytest.raises(CorruptRecordError, match="tfrecord: record 7: .*checksum"):
+        with data.naming_corruption("train"):
+            run(factory, data, TrainConfig(), tmp_path / "run")
