@@ -92,8 +92,8 @@ class Input:
             yield
         except tf.errors.DataLossError:
             for split in splits:
-                for path in self.manifest.paths(self.folder, split):
-                    for _ in read_records(path):
+                for file in self.manifest.splits[split].files:
+                    for _ in read_records(self.folder / file.name):
                         pass
             raise
 
