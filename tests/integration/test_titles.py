@@ -63,7 +63,7 @@ def test_a_served_model_scores_unseen_films_by_their_words(workspace):
     (version,) = workspace.exported.iterdir()
     serve = tf.saved_model.load(str(version)).signatures["serving_default"]
     schema = workspace.experiment.log
-    titles = ["A ÉTOILE of one's own", "the doom; the crash", "voyage to spring", ""]
+    titles = ["The ÉTOILE: of x", "the doom... OF x", "the (voyage) of y", ""]
     values = {
         "user_id": ["1"], "gender": ["F"], "age": ["25"], "occupation": ["1"],
         "history_item_id": [["f1"]], "history_genres": [[["Drama"]]], "history_rating": [[5]],
@@ -72,5 +72,6 @@ def test_a_served_model_scores_unseen_films_by_their_words(workspace):
     }
     dtypes = {spec.name: spec.dtype for spec in schema.inputs}
     scores = serve(**{k: tf.constant(v, dtypes[k]) for k, v in values.items()})["like"].numpy()[0]
-    assert min(scores[0], scores[2]) > 0.6 > 0.4 > scores[1]
+    # Everything but the title is the same, and the item is unknown.
+    assert min(scores[0], scores[2]) > scores[1] + 0.2
     assert np.isfinite(scores[3])
