@@ -1,0 +1,222 @@
+"""Trains our DIN and DCN-v2 and FuxiCTR's on the same prepared rows, and tabulates both.
+
+    make -C benchmarks/peers
+    python benchmarks/peers/compare.py --workspace workspace
+
+One training at a time. A finished run is a JSON file and is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+# A script sees its own folder alone.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.peers import rows, summary
+from ctr_tf import metrics, stages
+from ctr_tf.config import Experiment, load
+from ctr_tf.data.manifest import Manifest
+from ctr_tf.optimizers.config import OptimizerConfig
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+CONFIGS = {"time": "{}.yaml", "last": "{}_last.yaml"}
+MODELS = ("din", "dcn_v2")
+SCRIPTS = {"ctr_tf": "ours_run.py", "fuxictr": "fuxictr_run.py"}
+
+
+def peer_arguments(experiment: Experiment) -> dict:
+    """The constructor arguments of FuxiCTR's model that say what our configuration says.
+
+    Raises:
+        ValueError: the configuration has what that model has no equal of.
+    """
+    model, train = experiment.model, experiment.train
+    own = {
+        "model.embedding.l2": model.embedding.l2 == 0,
+        "model.embedding.tables": not model.embedding.tables,
+        "model.rank": getattr(model, "rank", None) is None,
+        "train.dense": train.dense == OptimizerConfig() and train.tables is None,
+        "train.accumulate_steps": train.accumulate_steps == 1,
+        "train.early_stopping": train.early_stopping is None,
+        "train.validate_every": train.validate_every is None,
+    }
+    for key, same in own.items():
+        if not same:
+            raise ValueError(f"{key}: must be the default, which both sides have")
+    arguments = {
+        "embedding_dim": model.embedding.width,
+        "dnn_activations": model.activation,
+        "net_dropout": model.dropout,
+    }
+    if model.name == "din":
+        return arguments | {
+            "dnn_hidden_units": model.units,
+            "attention_hidden_units": model.attention_units,
+            "attention_hidden_activations": model.attention_activation,
+            "din_use_softmax": model.softmax,
+        }
+    return arguments | {
+        "model_structure": model.structure,
+        f"{'parallel' if model.structure == 'parallel' else 'stacked'}_dnn_hidden_units": (
+            model.units
+        ),
+        "num_cross_layers": model.cross_layers,
+        "batch_norm": model.batch_norm,
+    }
+
+
+def measure(predictions: Path) -> dict:
+    """Metrics of what a run wrote, the same code for both sides."""
+    with np.load(predictions) as found:
+        label, score, user = found["label"], found["score"], found["user"]
+        gauc = metrics.gauc(label, score, user)
+        return {
+            "auc": metrics.auc(label, score).value,
+            "gauc": gauc.value,
+            "log_loss": metrics.log_loss(label, score).value,
+            "users_one_class": gauc.details["users_left_out"],
+            "impressions": len(label),
+            "positives": int(label.sum()),
+            "users": len(np.unique(user)),
+            "parameters": int(found["parameters"]),
+            "samples_per_second": float(found["samples_per_second"]),
+            "versions": json.loads(str(found["versions"])),
+        }
+
+
+class Comparison:
+    """Runs of both sides, kept below `<workspace>/peers`.
+
+    Args:
+        options: the command line.
+    """
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.root = options.workspace.absolute()
+        self.folder = self.root / "peers"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, split: str, model: str, seed: int, stack: str) -> dict:
+        """The result of one run, of the file where it is there."""
+        options = self.options
+        config = ROOT / "configs" / "movielens" / CONFIGS[split].format(model)
+        overrides = [f"train.seed={seed}", f"train.epochs={options.epochs}"]
+        if options.max_steps:
+            overrides.append(f"train.max_steps={options.max_steps}")
+        workspace = stages.Workspace(self.root, load(config, overrides))
+        stages.fetch(workspace)
+        prepared = stages.prepare(workspace)
+        experiment = workspace.experiment
+        settings = {
+            "split": split,
+            "model": model,
+            "stack": stack,
+            "seed": seed,
+            "epochs": options.epochs,
+            "max_steps": options.max_steps,
+            "batch_size": experiment.input.batch_size,
+            "learning_rate": experiment.train.learning_rate,
+            "data": prepared.name,
+            "arguments": peer_arguments(experiment),
+        }
+        name = f"{split}-{model}-{stack}-{seed}" + f"-{options.max_steps}" * bool(options.max_steps)
+        path = self.folder / f"{name}.json"
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if all(found.get(key) == value for key, value in settings.items()):
+                print(f"{name}: done before")
+                return found
+        spec = settings | {"output": str(self.folder / f"{name}.npz")}
+        if stack == "ctr_tf":
+            spec |= {"workspace": str(self.root), "config": str(config), "overrides": overrides}
+        else:
+            spec |= {"rows": str(self._rows(prepared))}
+        print(f"{name}: training", flush=True)
+        start = time.monotonic()
+        self._train(name, stack, spec)
+        test = Manifest.read(prepared, experiment.log).split("test")
+        result = settings | measure(Path(spec["output"]))
+        result |= {"users_without_training_rows": test.users_without_training_rows}
+        result |= {"seconds": round(time.monotonic() - start, 1)}
+        _write(path, result)
+        print(f"{name}: AUC {result['auc']:.4f}, GAUC {result['gauc']:.4f}, {result['seconds']} s")
+        return result
+
+    def _rows(self, prepared: Path) -> Path:
+        path = self.folder / f"{prepared.name}.npz"
+        if not path.exists():
+            print(f"{path.name}: converting", flush=True)
+            rows.save(path, rows.convert(prepared))
+        return path
+
+    def _train(self, name: str, stack: str, spec: dict) -> None:
+        path = self.folder / f"{name}.spec.json"
+        _write(path, spec)
+        python = sys.executable if stack == "ctr_tf" else str(self.options.peer_python)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} if stack == "ctr_tf" else os.environ
+        command = [python, str(HERE / SCRIPTS[stack]), str(path)]
+        done = subprocess.run(command, env=environment)
+        if done.returncode:
+            raise SystemExit(f"{name}: {SCRIPTS[stack]} failed with exit code {done.returncode}")
+
+
+def check_same_rows(runs: list[dict]) -> None:
+    """Both sides were tested on the same rows.
+
+    Raises:
+        ValueError: a count differs.
+    """
+    for key in ("impressions", "positives", "users", "users_one_class"):
+        for split in {run["split"] for run in runs}:
+            found = {run["stack"]: run[key] for run in runs if run["split"] == split}
+            if len(set(found.values())) > 1:
+                raise ValueError(f"{split}: {key} of the test rows must be equal, got {found}")
+
+
+def _write(path: Path, data: dict) -> None:
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(data, indent=2), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
+    parser.add_argument("--splits", nargs="+", choices=CONFIGS, default=list(CONFIGS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--stacks", nargs="+", choices=SCRIPTS, default=list(SCRIPTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--max-steps", type=int, help="a bound for a trial of both sides")
+    parser.add_argument("--peer-python", type=Path, default=HERE / ".venv" / "bin" / "python")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    if "fuxictr" in options.stacks and not options.peer_python.exists():
+        parser.error(f"--peer-python {options.peer_python}: not there; run `make -C {HERE}`")
+    comparison = Comparison(options)
+    # A seed at a time, so that an interrupted comparison has whole columns.
+    runs = [
+        comparison.run(split, model, seed, stack)
+        for seed in options.seeds
+        for split in options.splits
+        for model in options.models
+        for stack in options.stacks
+    ]
+    check_same_rows(runs)
+    print(summary.write(options.output, "movielens_1m", runs))
+
+
+if __name__ == "__main__":
+    main()

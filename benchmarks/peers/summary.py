@@ -1,0 +1,130 @@
+"""Tables of the runs of a comparison."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+METRICS = ("auc", "gauc", "log_loss")
+COLUMNS = (
+    "split", "model", "stack", "seed", *METRICS, "parameters", "samples_per_second",
+    "impressions", "positives", "users", "users_one_class", "users_without_training_rows",
+    "epochs", "max_steps", "batch_size", "learning_rate",
+)  # fmt: skip
+SPLITS = {"time": "global time", "last": "last interactions"}
+STACKS = {"ctr_tf": "ctr_tf", "fuxictr": "FuxiCTR"}
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; the latter is 0 for one value.
+
+    Example:
+        >>> mean, deviation = spread([0.70, 0.71, 0.72])
+        >>> round(mean, 6), round(deviation, 6)
+        (0.71, 0.01)
+    """
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def verdict(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Whether ours are below theirs by more than the larger of the two deviations.
+
+    Example:
+        >>> verdict([0.70, 0.71, 0.72], [0.71, 0.715, 0.72])
+        '-0.0050 (spread 0.0100): within'
+        >>> verdict([0.70, 0.70], [0.72, 0.72])
+        '-0.0200 (spread 0.0000): below'
+    """
+    (mean, deviation), (their_mean, their_deviation) = spread(ours), spread(theirs)
+    difference, largest = mean - their_mean, max(deviation, their_deviation)
+    found = "within" if abs(difference) <= largest else "above" if difference > 0 else "below"
+    return f"{difference:+.4f} (spread {largest:.4f}): {found}"
+
+
+def write(folder: Path, name: str, runs: list[dict]) -> Path:
+    """Writes `<name>.csv`, a row a run, and `<name>.md`, mean and deviation; returns the latter.
+
+    Args:
+        folder: of both files.
+        name: of both files.
+        runs: a mapping of `COLUMNS`, and `versions`, each.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{name}.csv"
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(runs)
+    os.replace(partial, folder / f"{name}.csv")
+    partial = folder / f".{name}.md"
+    partial.write_text("\n".join(_page(name, runs)) + "\n", encoding="utf-8")
+    os.replace(partial, folder / f"{name}.md")
+    return folder / f"{name}.md"
+
+
+def _page(name: str, runs: list[dict]) -> list[str]:
+    first = runs[0]
+    budget = f"{first['epochs']} epoch(s)"
+    if first["max_steps"]:
+        budget = f"{first['max_steps']} steps"
+    versions = {key: value for run in runs for key, value in run["versions"].items()}
+    lines = [
+        f"# {name}: ctr_tf beside FuxiCTR",
+        "",
+        f"{budget} of about {first['batch_size']} impressions a batch, Adam, learning rate "
+        f"{first['learning_rate']:g}; seeds {', '.join(map(str, _distinct(runs, 'seed')))}. "
+        "Mean ± standard deviation over the seeds, of the test split.",
+        "",
+        f"{os.cpu_count()} CPU cores, {platform.machine()}; "
+        + ", ".join(f"{key} {value}" for key, value in sorted(versions.items()))
+        + ".",
+    ]
+    for split in _distinct(runs, "split"):
+        own = [run for run in runs if run["split"] == split]
+        lines += [
+            "",
+            f"## Split: {SPLITS[split]}",
+            "",
+            f"{own[0]['impressions']:,} test impressions ({own[0]['positives']:,} positive) of "
+            f"{own[0]['users']:,} users; {own[0]['users_without_training_rows']:,} of them have "
+            f"no training rows, {own[0]['users_one_class']:,} have one class and no AUC.",
+            "",
+            "| model | stack | runs | AUC | GAUC | log loss | parameters | samples/s |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        compared = []
+        for model in _distinct(own, "model"):
+            found = {
+                stack: [r for r in own if r["model"] == model and r["stack"] == stack]
+                for stack in STACKS
+            }
+            found = {stack: group for stack, group in found.items() if group}
+            lines += [_row(model, stack, group) for stack, group in found.items()]
+            if len(found) == len(STACKS):
+                ours, theirs = found.values()
+                compared += [
+                    f"- {model}, {metric.upper()}: ctr_tf − FuxiCTR = "
+                    + verdict([r[metric] for r in ours], [r[metric] for r in theirs])
+                    for metric in ("auc", "gauc")
+                ]
+        lines += ["", *compared] if compared else []
+    return lines
+
+
+def _row(model: str, stack: str, runs: list[dict]) -> str:
+    cells = [model, STACKS[stack], str(len(runs))]
+    cells += [
+        "{:.4f} ± {:.4f}".format(*spread([run[metric] for run in runs])) for metric in METRICS
+    ]
+    cells.append(f"{runs[0]['parameters']:,}")
+    cells.append(f"{spread([run['samples_per_second'] for run in runs])[0]:,.0f}")
+    return f"| {' | '.join(cells)} |"
+
+
+def _distinct(runs: list[dict], key: str) -> list:
+    return list(dict.fromkeys(run[key] for run in runs))
