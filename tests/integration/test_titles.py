@@ -73,5 +73,6 @@ def test_a_served_model_scores_unseen_films_by_their_words(workspace):
     dtypes = {spec.name: spec.dtype for spec in schema.inputs}
     scores = serve(**{k: tf.constant(v, dtypes[k]) for k, v in values.items()})["like"].numpy()[0]
     # Everything but the title is the same, and the item is unknown.
-    assert min(scores[0], scores[2]) > scores[1] + 0.2
+    logits = np.log(scores / (1 - scores))
+    assert min(logits[0], logits[2]) > logits[1] + 1
     assert np.isfinite(scores[3])
