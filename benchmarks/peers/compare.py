@@ -206,16 +206,20 @@ def main() -> None:
     if "fuxictr" in options.stacks and not options.peer_python.exists():
         parser.error(f"--peer-python {options.peer_python}: not there; run `make -C {HERE}`")
     comparison = Comparison(options)
-    # A seed at a time, so that an interrupted comparison has whole columns.
-    runs = [
-        comparison.run(split, model, seed, stack)
+    wanted = [
+        (split, model, seed, stack)
+        # A seed at a time, so that an interrupted comparison has whole columns.
         for seed in options.seeds
         for split in options.splits
         for model in options.models
         for stack in options.stacks
     ]
-    check_same_rows(runs)
-    print(summary.write(options.output, "movielens_1m", runs))
+    runs = []
+    for each in wanted:
+        runs.append(comparison.run(*each))
+        check_same_rows(runs)
+        page = summary.write(options.output, "movielens_1m", runs)
+    print(page)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from ctr_tf.data.manifest import SCHEMA, Manifest
 from ctr_tf.data.records import read_records
 from ctr_tf.data.vocabularies import Vocabularies
 from ctr_tf.schema import Categorical, Schema
+from ctr_tf.schema.features import MISSING_INT
 
 SPLITS = ("train", "validation", "test")
 
@@ -201,7 +202,10 @@ def _values(features: Any, key: str) -> list:
 def _indices(schema: Schema, vocabularies: Vocabularies, encoder: str) -> Indices:
     spec = schema.encoders[encoder]
     if spec.encoding == "identity":
-        return Indices(spec.size, {value: value + 1 for value in range(spec.size)})
-    lines = vocabularies.path(encoder).read_bytes().splitlines()
-    known = {line: row for row, line in enumerate(lines, start=1)}
-    return Indices(len(known), {b"": 0} | known)
+        known = {value: value + 1 for value in range(spec.size)}
+    else:
+        lines = vocabularies.path(encoder).read_bytes().split(b"\n")[:-1]
+        values = map(int, lines) if spec.dtype == "int" else lines
+        known = {value: row for row, value in enumerate(values, start=1)}
+    missing = MISSING_INT if spec.dtype == "int" else b""
+    return Indices(len(known), known | {missing: 0})
