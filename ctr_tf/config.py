@@ -24,6 +24,7 @@ from ctr_tf.schema import Schema
 from ctr_tf.training.config import TrainConfig
 
 Path_ = tuple[Any, ...]
+MOST_NESTED = 50
 
 
 class ConfigError(ValueError):
@@ -43,7 +44,7 @@ class Experiment(Config):
         train, evaluate, export: the later stages.
     """
 
-    name: str
+    name: str = Field(pattern=r"^[^/.][^/]*$")
     dataset: str | None = None
     log: Schema = Field(alias="schema")
     prepare: PrepareConfig = PrepareConfig()
@@ -96,16 +97,16 @@ def load(path: Path | str, overrides: typing.Sequence[str] = ()) -> Experiment:
     problems: list[str] = []
     section = data.get("model")
     model_class = ModelConfig
-    if isinstance(section, dict) and "name" in section:
+    if isinstance(section, dict) and isinstance(section.get("name"), str):
         try:
             model_class = registry.get(section["name"]).config
             data = {**data, "model": model_class.model_validate(section)}
         except ValidationError as error:
             problems += source.explain(error, model_class, ("model",), data)
-            data = {**data, "model": ModelConfig(name=str(section["name"]))}
+            data = {**data, "model": ModelConfig(name=section["name"])}
         except ValueError as error:
             problems.append(f"{source.place(('model', 'name'))}: model.name: {error}")
-            data = {**data, "model": ModelConfig(name=str(section["name"]))}
+            data = {**data, "model": ModelConfig(name=section["name"])}
     name = data.get("dataset")
     if isinstance(name, str) and name not in datasets.names():
         try:
@@ -159,19 +160,26 @@ class _Source:
         if not isinstance(data, dict):
             raise ConfigError(f"{path}:1: must be a mapping of keys, not {type(data).__name__}")
         included = data.pop("include", [])
+        names = included if isinstance(included, list) else [included]
+        if not all(isinstance(name, str) for name in names):
+            line = own_marks["include",].line
+            raise ConfigError(f"{path}:{line}: include: must be file names, got {included!r}")
         merged: dict[str, Any] = {}
-        for name in [included] if isinstance(included, str) else included:
-            other = self.read(path.parent / str(name), (*including, path.resolve()))
+        for name in names:
+            other = self.read(path.parent / name, (*including, path.resolve()))
             merged = _merge(merged, other)
         self.marks.update(own_marks)
         return _merge(merged, data)
 
     def _plain(self, node: yaml.Node, at: Path_, path: Path, marks: dict) -> Any:
-        marks[at] = _Mark(str(path), node.start_mark.line + 1)
+        line = node.start_mark.line + 1
+        marks[at] = _Mark(str(path), line)
+        if len(at) > MOST_NESTED:
+            raise ConfigError(f"{path}:{line}: nested over {MOST_NESTED} deep; an alias of itself?")
         if isinstance(node, yaml.MappingNode):
             found: dict[Any, Any] = {}
             for key_node, value_node in node.value:
-                key = yaml.SafeLoader("").construct_object(key_node)
+                key = self._scalar(key_node, path)
                 line = key_node.start_mark.line + 1
                 if not isinstance(key, str):
                     raise ConfigError(f"{path}:{line}: a key must be text, not {key!r}")
@@ -182,7 +190,15 @@ class _Source:
             return found
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(n, (*at, i), path, marks) for i, n in enumerate(node.value)]
-        return _number(yaml.SafeLoader("").construct_object(node))
+        return _number(self._scalar(node, path))
+
+    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+        try:
+            return yaml.SafeLoader("").construct_object(node)
+        except (yaml.YAMLError, ValueError) as error:  # a tag of its own, a 13th month
+            problem = getattr(error, "problem", None) or error
+            line = node.start_mark.line + 1
+            raise ConfigError(f"{path}:{line}: {node.value!r}: {problem}") from None
 
     def place(self, at: Path_) -> str:
         """File and line of a key, or of the nearest one around it."""
@@ -239,7 +255,7 @@ def _override(data: dict[str, Any], override: str, source: _Source) -> None:
         node = node[parent]
     try:
         node[last] = _number(yaml.safe_load(text))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {override}: the value is not YAML") from None
     source.marks[tuple(key.split("."))] = _Mark(f"--set {override}", None)
 

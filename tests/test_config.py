@@ -83,6 +83,18 @@ def test_an_included_file_is_overridden_key_by_key(write):
         (GOOD + "name: a\nname: b\n", r"yaml:9: name: key given twice"),
         (GOOD + "train: {\n", r"yaml:9: not YAML"),
         ("- 1\n", r"yaml:1: must be a mapping"),
+        (GOOD.replace("dcn_v2", "3"), r"yaml:7: model.name: .*valid string, got 3"),
+        (GOOD.replace("dcn_v2", ""), r"yaml:7: model.name: .*valid string, got None"),
+        (GOOD + "include: 3\n", r"yaml:8: include: must be file names, got 3"),
+        (GOOD + "train: {epochs: 2024-13-45}\n", r"yaml:8: '2024-13-45': month must be in 1..12"),
+        (GOOD + "train: {epochs: !twice 3}\n", r"yaml:8: '3': could not determine a constructor"),
+        (GOOD + "train: &a {b: *a}\n", r"yaml:8: nested over 50 deep"),
+        (GOOD + "name: a/b\n", r"yaml:8: name: .*pattern.*got 'a/b'"),
+        (GOOD.replace("item_id", "item id"), r"yaml:1: schema: features: names are a letter"),
+        (
+            GOOD + "prepare: {split: {fractions: [.nan, 0.1, 0.1]}}\n",
+            r"yaml:8: prepare.split: fractions must be >= 0 and sum to 1",
+        ),
         (
             GOOD + "prepare: {split: {fractions: [0.5, 0.1, 0.1]}}\n",
             r"yaml:8: prepare.split: fractions must be >= 0 and sum to 1",
@@ -107,6 +119,8 @@ def test_a_mistaken_override_names_itself(write):
         load(write(GOOD), ["train.epoch=2"])
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         load(write(GOOD), ["train.epochs"])
+    with pytest.raises(ConfigError, match="train.epochs=2024-13-45: the value is not YAML"):
+        load(write(GOOD), ["train.epochs=2024-13-45"])
 
 
 def test_every_mistake_is_reported_at_once(write):

@@ -40,20 +40,29 @@ class Split(Config):
     Args:
         by: `time` (by share of requests in time order, or at stated times), `last` (walking back
             from each user's end, whole requests go to test until it has at least `interactions`
-            rows, the next ones to validation likewise) or `none` (everything is training).
-        fractions: shares of training, validation and test, by time.
+            rows, the next ones to validation likewise), `files` (as the log comes divided),
+            `random` (by a hash of the request id, for logs without times: what a user did later
+            may then be training) or `none` (everything is training).
+        fractions: shares of training, validation and test, by time or at random.
         boundaries: instead of fractions, the Unix seconds at which validation and test begin.
         interactions: rows of each user in test, and again in validation, at least.
+        validation: by files, a glob on the names of the log's files that are validation.
+        test: by files, a glob on the names of those that are test.
     """
 
-    by: Literal["time", "last", "none"] = "time"
+    by: Literal["time", "last", "files", "random", "none"] = "time"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     boundaries: tuple[int, int] | None = None
     interactions: PositiveInt = 10
+    validation: str | None = None
+    test: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Split":
-        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-9:
+        if (self.by == "files") != bool(self.validation or self.test):
+            raise ValueError("by: files, and no other, names the files of validation or test")
+        fair = all(share >= 0 for share in self.fractions)  # False for NaN, too
+        if not (fair and abs(sum(self.fractions) - 1) <= 1e-9):
             raise ValueError(f"fractions must be >= 0 and sum to 1, not {self.fractions}")
         if self.boundaries and self.boundaries[0] > self.boundaries[1]:
             raise ValueError(f"boundaries must ascend, not {self.boundaries}")

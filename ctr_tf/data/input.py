@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_tf.data.config import InputConfig
-from ctr_tf.data.manifest import Manifest, RecordFile
+from ctr_tf.data.manifest import Manifest, ManifestError, RecordFile
 from ctr_tf.data.parsing import Parser
 from ctr_tf.data.preprocess import Preprocessor
 from ctr_tf.data.records import CorruptRecordError, read_records
@@ -59,7 +59,7 @@ class Input:
     def _check(self, file: RecordFile) -> None:
         path = self.folder / file.name
         if not path.exists():
-            raise CorruptRecordError(f"{path}: listed in the manifest but missing")
+            raise ManifestError(f"{path}: listed in the manifest but missing")
         if self.config.corrupt == "error" and path.stat().st_size == file.size:
             self._readable[file.name] = file.records
             return

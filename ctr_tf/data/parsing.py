@@ -59,7 +59,7 @@ class Parser:
         for spec in self.stored:
             value = parsed[f"features/{spec.name}"]
             if isinstance(value, tf.RaggedTensor):
-                value = value.to_tensor(_PADDING[spec.dtype])
+                value = value.to_tensor(_PADDING[spec.dtype] if spec.feature else 0)
             features[spec.name] = value
         per_candidate = {
             kind: {task: parsed[f"{kind}/{task}"].to_tensor() for task in self.schema.tasks}

@@ -76,9 +76,11 @@ class Preprocessor(tf.Module):
         if isinstance(feature, Vector):
             return tf.cast(self.tables[encoder].lookup(strings), tf.int32)
         missing = value == MISSING_INT if value.dtype == tf.int64 else value == ""
-        index = self._identity(feature, value) if feature.encoding == "identity" else None
-        if index is None:
-            index = self._lookup(encoder, feature, strings)
+        owner = self.schema.encoders[encoder]
+        if owner.encoding == "identity":
+            index = self._identity(owner, value)
+        else:
+            index = self._lookup(encoder, owner, strings)
         return _fill(tf.where(missing, 0, tf.cast(index, tf.int32)), spec)
 
     def _lookup(self, encoder: str, feature: Categorical | Text, value: tf.Tensor) -> tf.Tensor:

@@ -105,8 +105,10 @@ def read_records(path: Path) -> Iterator[bytes]:
             counted from 0.
     """
     with open(path, "rb") as raw:
-        gzipped = raw.read(2) == _GZIP_MAGIC
+        head = raw.read(12)
         raw.seek(0)
+        # A plain file whose first record has such a length starts with the same two bytes.
+        gzipped = head.startswith(_GZIP_MAGIC) and not _is_length(head)
         file = gzip.GzipFile(fileobj=raw) if gzipped else raw
         number = 0
         while True:
@@ -126,7 +128,7 @@ def _read(file: BinaryIO) -> bytes | None:
         return None
     if len(head) < 12:
         raise EOFError("truncated within its length")
-    if masked_crc32c(head[:8]) != _CRC.unpack(head[8:])[0]:
+    if not _is_length(head):
         raise OSError("the checksum of its length does not match")
     (length,) = _LENGTH.unpack(head[:8])
     record, crc = file.read(length), file.read(4)
@@ -135,3 +137,7 @@ def _read(file: BinaryIO) -> bytes | None:
     if masked_crc32c(record) != _CRC.unpack(crc)[0]:
         raise OSError("its checksum does not match")
     return record
+
+
+def _is_length(head: bytes) -> bool:
+    return len(head) == 12 and masked_crc32c(head[:8]) == _CRC.unpack(head[8:])[0]

@@ -40,7 +40,8 @@ class Categorical(Feature):
         multi: several values; in text files joined by `separator`.
         combiner: how the embeddings of several values are pooled.
         max_values: the most values kept (the first ones).
-        share: the feature whose encoder and embedding table this one uses.
+        share: the feature whose encoder and embedding table this one uses; its encoding, size,
+            oov and min_count hold, not the ones here.
 
     Example:
         >>> Categorical(encoding="hashed", size=1000).size

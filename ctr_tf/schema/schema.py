@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,14 +39,16 @@ class InputSpec:
 
 CANDIDATES_MASK = "candidates_mask"
 REQUEST_TIME = "request_time"
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""What names files, tensors, layers and signature inputs alike."""
 
 
 class Schema(Config):
     """Features, behaviour sequences, tasks and keys of a log.
 
     Raises:
-        ValueError: a name used twice, a `share` or `like` of an unknown feature, a sequence
-            without user and time keys.
+        ValueError: a name used twice or with other characters than letters, digits and `_`, a
+            `share` or `like` of an unknown feature, a sequence without user and time keys.
 
     Example:
         >>> schema = Schema(
@@ -66,14 +69,15 @@ class Schema(Config):
     @model_validator(mode="after")
     def _check(self) -> "Schema":
         for name, feature in self.features.items():
+            _check_name("features", name)
+            if name == REQUEST_TIME:
+                raise ValueError(f"features.{name}: the name is kept for the request's time")
             if isinstance(feature, Categorical) and feature.share is not None:
-                self._check_shared(f"features.{name}.share", feature.share)
-                if self.features[feature.share].dtype != feature.dtype:
-                    raise ValueError(
-                        f"features.{name}.share: {feature.share} has dtype "
-                        f"{self.features[feature.share].dtype}, {name} has {feature.dtype}"
-                    )
+                self._check_shared(f"features.{name}", feature)
+        for name in self.tasks:
+            _check_name("tasks", name)
         for name, sequence in self.sequences.items():
+            _check_name("sequences", name)
             if sequence.separator is None and not (self.keys.user and self.keys.time):
                 raise ValueError(
                     f"sequences.{name}: building a sequence from the log needs keys.user and "
@@ -87,22 +91,29 @@ class Schema(Config):
             if sequence.timestamps and not self.keys.time:
                 raise ValueError(f"sequences.{name}.timestamps needs keys.time")
             for attribute, spec in sequence.attributes.items():
+                where = f"sequences.{name}.attributes.{attribute}"
+                _check_name(f"sequences.{name}.attributes", attribute)
                 if spec.encoder is not None and spec.like is not None:
-                    raise ValueError(
-                        f"sequences.{name}.attributes.{attribute}: like and encoder exclude each "
-                        "other"
-                    )
+                    raise ValueError(f"{where}: like and encoder exclude each other")
                 if spec.encoder is None:
-                    self._check_shared(
-                        f"sequences.{name}.attributes.{attribute}.like", spec.like or attribute
-                    )
+                    self._check_like(f"{where}.like", spec.like or attribute)
+                elif spec.encoder.share is not None:
+                    self._check_shared(f"{where}.encoder", spec.encoder)
         names = [spec.name for spec in self.inputs]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"input names used twice: {', '.join(twice)}")
         return self
 
-    def _check_shared(self, where: str, name: str) -> None:
+    def _check_shared(self, where: str, own: Categorical) -> None:
+        self._check_like(f"{where}.share", own.share)
+        other = self.features[own.share]
+        if other.dtype != own.dtype:
+            raise ValueError(
+                f"{where}.share: {own.share} has dtype {other.dtype}, the one here {own.dtype}"
+            )
+
+    def _check_like(self, where: str, name: str) -> None:
         other = self.features.get(name)
         if not isinstance(other, Categorical):
             raise ValueError(f"{where}: no categorical feature {name!r} to share a table with")
@@ -223,3 +234,11 @@ class Schema(Config):
                 f"{where}: written with schema fingerprint {found[:12]}, but the schema in use "
                 f"has {self.fingerprint[:12]}; prepare the data again or use its schema.json"
             )
+
+
+def _check_name(section: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"{section}: names are a letter, then letters, digits and '_', not {name!r}; a column "
+            "of another name is read by `column`"
+        )

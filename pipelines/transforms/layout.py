@@ -63,7 +63,7 @@ class Field:
     def converter(self) -> Converter:
         """What turns the column's values into a record's."""
         one = converter(self.feature, self.column, self.identity)
-        return joined(one, self.separator) if self.separator is not None else one
+        return joined(one, self.separator, self.column) if self.separator is not None else one
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Row(NamedTuple):
         position: line or row.
         values: the wanted columns' values.
         problem: why the row is unusable as a whole; empty where it is not.
-        raw: the row as it stands, where there is a problem.
+        raw: the row as it stands, or the lines it takes up, where there is a problem.
     """
 
     position: int
@@ -207,7 +207,8 @@ def _read_delimited(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
             except csv.Error as error:
                 if "expected after" not in str(error):
                     raise
-                yield Row(line, (), "text after a closing quote")
+                lines = f"lines {line} to {reader.line_num}"
+                yield Row(line, (), "text after a closing quote", lines)
                 continue
             if row is None:
                 return

@@ -57,6 +57,7 @@ def integer(value: object, column: str) -> int:
     if value is None or value == "":
         return MISSING_INT
     try:
+        _check_plain(value)
         found = int(value)
         if found != value and not isinstance(value, str):
             raise ValueError
@@ -75,6 +76,7 @@ def number(value: object, column: str) -> float:
         1.5
     """
     try:
+        _check_plain(value)
         found = float(value)
     except (TypeError, ValueError, OverflowError):
         raise RejectError(f"{column}: not a number", value) from None
@@ -82,6 +84,12 @@ def number(value: object, column: str) -> float:
         rule = "NaN" if math.isnan(found) else "infinite or beyond float32"
         raise RejectError(f"{column}: {rule}", value)
     return found
+
+
+def _check_plain(value: object) -> None:
+    # Python reads `1_000` as a number; logs do not mean one by it.
+    if isinstance(value, str) and "_" in value:
+        raise ValueError
 
 
 def timestamp(value: object, column: str, unit: str) -> int:
@@ -98,6 +106,7 @@ def timestamp(value: object, column: str, unit: str) -> int:
     else:
         scale = MICROSECONDS if unit == "s" else 1000
         try:
+            _check_plain(value)
             found = round(value * scale) if isinstance(value, float) else int(value) * scale
         except (TypeError, ValueError, OverflowError):
             found = round(number(value, column) * scale)
@@ -174,13 +183,15 @@ def _categorical(feature: Categorical, column: str, identity: int | None) -> Con
     return several
 
 
-def joined(convert: Converter, separator: str) -> Converter:
+def joined(convert: Converter, separator: str, column: str) -> Converter:
     """What turns a column that holds a whole sequence into the tuple of its elements."""
 
     def convert_all(value: object) -> tuple:
         if value is None or value == "":
             return ()
         parts = value.split(separator) if isinstance(value, str) else value
+        if not isinstance(parts, (list, tuple)):
+            raise RejectError(f"{column}: neither text nor a list", value)
         return tuple(convert(part) for part in parts)
 
     return convert_all

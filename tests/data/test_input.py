@@ -87,7 +87,7 @@ def test_request_is_parsed_padded_and_indexed(tmp_path):
     assert features["history_genres"].tolist() == [[[1], [0]], [[0], [0]]]
     assert features["history_mask"].tolist() == [[True, True], [False, False]]
     assert features["candidates_mask"].tolist() == [[True, False], [True, True]]
-    assert features["history_time"].tolist() == [[5, 9], [-(2**63)] * 2]
+    assert features["history_time"].tolist() == [[5, 9], [0, 0]]
     assert features["request_time"].tolist() == [1000, 1001]
     assert features["age"].tolist() == [-1.0, 1.0]
     assert features["hour"].tolist() == [1, 2]

@@ -108,6 +108,14 @@ def test_damaged_gzip_is_found(tmp_path):
         list(read_records(tmp_path / "a"))
 
 
+def test_a_plain_file_that_starts_as_gzip_does_is_read(tmp_path):
+    record = b"x" * 0x8B1F  # the length's first bytes are 1f 8b
+    with RecordWriter(tmp_path / "a", "none") as writer:
+        writer.write(record)
+    assert (tmp_path / "a").read_bytes()[:2] == b"\x1f\x8b"
+    assert list(read_records(tmp_path / "a")) == [record]
+
+
 def test_unknown_compression(tmp_path):
     with pytest.raises(ValueError, match="compression must be 'gzip' or 'none', not 'zip'"):
         RecordWriter(tmp_path / "a", "zip")

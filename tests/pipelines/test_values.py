@@ -46,6 +46,8 @@ def test_converted(feature, value, expected):
         (Categorical(), b"\xff", "x: not valid UTF-8"),
         (Categorical(), {1, 2}, "x: neither text nor a number"),
         (INT, "3.5", "x: not an integer"),
+        (INT, "1_000", "x: not an integer"),
+        (Numeric(), "1_000", "x: not a number"),
         (INT, 3.5, "x: not an integer"),
         (INT, str(2**63), "x: beyond 64 bits"),
         (Numeric(), "abc", "x: not a number"),
@@ -71,10 +73,12 @@ def test_ids_beyond_an_identity_vocabulary_are_rejected(value):
 
 
 def test_joined_sequences():
-    convert = joined(converter(MULTI, "x"), ",")
+    convert = joined(converter(MULTI, "x"), ",", "x")
     assert convert("a;b,c,") == ((b"a", b"b"), (b"c",), ())
     assert convert("") == ()
     assert convert([["a"], ["b", "c", "d"]]) == ((b"a",), (b"b", b"c"))
+    with pytest.raises(RejectError, match="x: neither text nor a list"):
+        convert(5)
 
 
 @pytest.mark.parametrize(
