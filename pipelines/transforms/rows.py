@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import PurePath
 from typing import NamedTuple
 
 from ctr_tf.data.config import Split
@@ -197,12 +200,16 @@ TRAIN, VALIDATION, TEST = range(3)
 Assign = Callable[[list[Request], bool], list[int]]
 
 
-def splitter(split: Split, boundaries: tuple[float, float]) -> Assign:
+def splitter(
+    split: Split, boundaries: tuple[float, float], files: Sequence[str] = (), seed: int = 0
+) -> Assign:
     """What says, for the requests of one user in order, which split each belongs to.
 
     Args:
         split: the configuration.
         boundaries: Unix microseconds at which validation and test begin, for a split by time.
+        files: names of the log's files, by number, for a split by files.
+        seed: of a random split.
 
     Returns:
         A function of the requests and of whether they are of a known user; by `last`, requests
@@ -226,10 +233,38 @@ def splitter(split: Split, boundaries: tuple[float, float]) -> Assign:
                     break
         return found
 
+    of_file = [
+        TEST
+        if split.test and fnmatch(PurePath(name).name, split.test)
+        else VALIDATION
+        if split.validation and fnmatch(PurePath(name).name, split.validation)
+        else TRAIN
+        for name in files
+    ]
+
+    def by_files(requests: list[Request], known: bool) -> list[int]:
+        return [of_file[request.rows[0].file] for request in requests]
+
+    first, second, _ = split.fractions
+
+    def at_random(requests: list[Request], known: bool) -> list[int]:
+        # Hashed, so that neither the runner nor the order of the rows matters.
+        return [
+            bisect.bisect_right((first, first + second), _uniform(request.id, seed))
+            for request in requests
+        ]
+
     def none(requests: list[Request], known: bool) -> list[int]:
         return [TRAIN] * len(requests)
 
-    return {"time": by_time, "last": by_last, "none": none}[split.by]
+    by = {"time": by_time, "last": by_last, "files": by_files, "random": at_random, "none": none}
+    return by[split.by]
+
+
+def _uniform(key: bytes, seed: int) -> float:
+    """A number in [0, 1) that the key and the seed decide."""
+    digest = hashlib.blake2b(key, digest_size=8, key=b"split %d" % seed).digest()
+    return int.from_bytes(digest, "big") / 2**64
 
 
 def time_boundaries(split: Split, counts: dict[int, int]) -> tuple[float, float]:

@@ -41,7 +41,8 @@ def read_users(
         boundaries: Unix microseconds at which validation and test begin.
         shard: the shard.
     """
-    assign = splitter(layout.config.split, boundaries)
+    names = [file.name for file in layout.files["impressions"]]
+    assign = splitter(layout.config.split, boundaries, names, layout.config.seed)
     for key, blob in read_spill(folders.shard(shard)):
         _, values, tuples = marshal.loads(blob)
         rows = list(map(LogRow._make, tuples))

@@ -58,3 +58,23 @@ def test_shares_of_nothing_never_begin(fractions, expected):
 
 def test_stated_boundaries_are_seconds():
     assert time_boundaries(Split(boundaries=(5, 7)), {}) == (5_000_000, 7_000_000)
+
+
+def test_a_split_by_files_follows_their_names():
+    split = Split(by="files", validation="valid*.csv", test="*test*")
+    files = ["in/train.csv", "in/valid-1.csv", "test/part.csv", "in/a_test.csv.gz"]
+    assign = splitter(split, (math.inf, math.inf), files)
+    rows = [row(time, b"%d" % time)._replace(file=time) for time in range(4)]
+    assert assign(build_requests(rows), True) == [0, 1, 0, 2]
+
+
+def test_a_random_split_has_its_shares_and_depends_on_the_request_alone():
+    split = Split(by="random", fractions=(0.7, 0.2, 0.1))
+    assign = splitter(split, (math.inf, math.inf), seed=3)
+    requests = build_requests([row(i, b"r%d" % i) for i in range(4000)])
+    found = assign(requests, True)
+    # Three standard deviations of a share of 4,000 requests are at most 0.022.
+    for part, share in enumerate(split.fractions):
+        assert abs(found.count(part) / 4000 - share) < 0.022
+    assert assign(requests[::-1], False) == found[::-1]
+    assert splitter(split, (math.inf, math.inf), seed=4)(requests, True) != found
