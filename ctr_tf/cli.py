@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -25,7 +24,7 @@ app.add_typer(datasets_app, name="datasets")
 
 Config = Annotated[Path, typer.Argument(help="An experiment, as configs/movielens/din.yaml.")]
 Set = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option("--set", help="Override a key, as train.learning_rate=1e-3. Repeatable."),
 ]
 Root = Annotated[
@@ -54,7 +53,7 @@ def list_datasets() -> None:
 @datasets_app.command("fetch")
 def fetch_dataset(
     name: Annotated[str, typer.Argument(help="One that `datasets list` shows.")],
-    source: Annotated[Optional[Path], typer.Option(help="An archive already on disk.")] = None,
+    source: Annotated[Path | None, typer.Option(help="An archive already on disk.")] = None,
     workspace: Root = WORKSPACE,
 ) -> None:
     """Fetches a dataset, verifies it and brings it to CSV files."""
@@ -141,7 +140,7 @@ def serve(
 @app.command()
 def score(
     config: Config,
-    user: Annotated[Optional[str], typer.Option(help="User id; any user by default.")] = None,
+    user: Annotated[str | None, typer.Option(help="User id; any user by default.")] = None,
     candidates: Annotated[int, typer.Option(help="Unseen items to score.")] = 500,
     top: Annotated[int, typer.Option(help="Items shown.")] = 10,
     target: Annotated[str, typer.Option(help="Address of the server.")] = "127.0.0.1:8500",
@@ -165,10 +164,13 @@ def models() -> None:
     Console().print(table)
 
 
-def _module(name: str, arguments: list[str]) -> None:
-    """Becomes a tool that stands beside the package, which nothing here imports."""
-    code = subprocess.call([sys.executable, "-m", name, *arguments])
-    raise typer.Exit(code)
+def _module(name: str, arguments: list[str]) -> NoReturn:
+    """Becomes a tool that stands beside the package, which nothing here imports.
+
+    The same process, so that a signal to it stops the tool.
+    """
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", name, *arguments])
 
 
 def main() -> None:
@@ -182,7 +184,7 @@ def main() -> None:
     except stages.Interrupted as error:
         print(error, file=sys.stderr)
         sys.exit(143)
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         if os.environ.get("CTR_TF_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import subprocess
 import sys
@@ -67,14 +68,11 @@ class Workspace:
             if source is None:
                 continue
             for pattern in [source.path] if isinstance(source.path, str) else source.path:
-                base = Path(pattern)
-                files = sorted(Path(base.anchor or self.dataset).glob(
-                    str(base.relative_to(base.anchor)) if base.anchor else pattern
-                ))
+                files = sorted(glob.glob(str(self.dataset / pattern), recursive=True))
                 if not files:
                     hint = "; fetch the dataset first" if self.experiment.dataset else ""
                     raise StageError(f"{self.dataset / pattern}: no such file{hint}")
-                found += files
+                found += map(Path, files)
         return found
 
     @cached_property
@@ -240,7 +238,7 @@ def evaluate(workspace: Workspace, progress: bool = True) -> dict[str, Any]:
         report = run(Predictions.read(folder), workspace.experiment.evaluate)
         curves = read_curves(workspace.run / "history.jsonl")
         write_report(workspace.run, report, curves, title=workspace.experiment.name)
-        return {}
+        return {"outputs": ["report.json", "report.html"]}
 
     own = workspace.experiment.dump()["evaluate"]
     _stage(workspace.run, "evaluate", fingerprint([workspace.run_fingerprint, own]), work)
@@ -267,7 +265,7 @@ def export(workspace: Workspace) -> Path:
             data.raw_requests("test", count),
             extra,
         )
-        return {"version": path.name}
+        return {"version": path.name, "outputs": [str(path.relative_to(workspace.run))]}
 
     own = workspace.experiment.dump()["export"]
     done = _stage(workspace.run, "export", fingerprint([workspace.run_fingerprint, own]), work)
@@ -289,10 +287,11 @@ def run(workspace: Workspace, say: Callable[[str], None], progress: bool = True)
 def _stage(
     folder: Path, name: str, inputs: str, work: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Runs `work` unless it is recorded as done for these inputs; records that it is done."""
+    """Runs `work` unless it is recorded as done for these inputs, with its outputs there."""
     done = _read_stage(folder, name)
     if done is not None and done["inputs"] == inputs:
-        return done
+        if all((folder / output).exists() for output in done.get("outputs", ())):
+            return done
     start = time.time()
     record = {**work(), "inputs": inputs, "stage_seconds": round(time.time() - start, 1)}
     path = folder / "stages" / f"{name}.json"

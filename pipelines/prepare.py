@@ -16,14 +16,19 @@ a row. With two worker processes all three together hold 763, 1,119 and 1,313 Mi
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apache_beam as beam
 import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import create_runner
 from pydantic import Field, ValidationError
 
 from ctr_tf.config_base import Config
@@ -61,14 +66,21 @@ def run(
         The manifest.
 
     Raises:
-        PrepareError: the configuration or the input cannot be prepared; too many bad rows, whose
-            rejects are then left in `<output>.rejects`.
+        PrepareError: the configuration or the input cannot be prepared; another job is writing
+            the same folder; too many bad rows, whose rejects are then left in
+            `<output>.rejects`.
     """
     output = Path(output).absolute()
-    if output.exists() and not overwrite:
-        raise PrepareError(f"{output} exists; choose another folder or overwrite it")
     layout = resolve(schema, config, Path(root).absolute())
+    _check_runner(config.runner)
     _warn_of_size(layout)
+    with _alone(output):
+        if output.exists() and not overwrite:
+            raise PrepareError(f"{output} exists; choose another folder or overwrite it")
+        return _run(layout, output)
+
+
+def _run(layout: Layout, output: Path) -> Manifest:
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     # The work folder's name is new each time: worker processes remember what they loaded.
@@ -164,6 +176,32 @@ def _run_pipeline(layout: Layout, folders: Folders, elements: list, *steps: beam
         client.close()
 
 
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Keeps a second job, which would write to the same partial folder, out."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    path = output.with_name(f".{output.name}.lock")
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The file may have been the one of a job that has ended and removed it.
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise FileNotFoundError
+        except (BlockingIOError, FileNotFoundError):
+            raise PrepareError(f"{output}: another job is writing it") from None
+        try:
+            yield
+        finally:
+            path.unlink()
+
+
+def _check_runner(name: str) -> None:
+    try:
+        create_runner(name)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise PrepareError(f"prepare.runner: {name!r}: {error}") from None
+
+
 def _replace(partial: Path, output: Path) -> None:
     old = output.with_name(f".{output.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -213,9 +251,9 @@ def load_job(path: Path) -> Job:
         return Job.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) or "the file"
         raise PrepareError(f"{path}: {where}: {first['msg']}, not {first['input']!r}") from None
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PrepareError(f"{path}: {error}") from None
 
 
@@ -229,7 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         job = load_job(options.config)
         run(job.log, job.prepare, job.root, options.output, options.overwrite)
-    except PrepareError as error:
+    except (PrepareError, OSError) as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 2
     return 0

@@ -7,8 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 from ctr_tf.data.example_proto import Example, serialise
-from ctr_tf.data.manifest import SCHEMA, STATISTICS, VOCABULARIES
-from ctr_tf.data.manifest import Manifest, RecordFile, SplitManifest
+from ctr_tf.data.manifest import (
+    SCHEMA,
+    STATISTICS,
+    VOCABULARIES,
+    Manifest,
+    RecordFile,
+    SplitManifest,
+)
 from ctr_tf.data.records import RecordWriter
 from ctr_tf.schema import Categorical, Numeric, Schema, Text
 from ctr_tf.schema.text import words

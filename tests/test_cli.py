@@ -53,7 +53,7 @@ def test_each_stage_names_the_one_before_it(tmp_path):
     log.write_text("item_id,click\na,1\n")
     config = tmp_path / "local.yaml"
     config.write_text(
-        f"schema: {{features: {{item_id: {{kind: categorical}}}}, tasks: {{click: {{column: click}}}}}}\n"
+        "schema: {features: {item_id: {kind: categorical}}, tasks: {click: {column: click}}}\n"
         f"prepare: {{impressions: {{path: {log}}}}}\nmodel: {{name: dcn_v2}}\n"
     )
     workspace = ["--workspace", str(tmp_path / "workspace")]

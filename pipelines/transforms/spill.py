@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import marshal
 import os
+import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+_START = struct.Struct("<Q")
+"""The last bytes of a file: where its index begins."""
 
 
 class Spill:
     """Writes blobs; the file appears under its name when it is closed.
 
     Args:
-        path: the file; its index is beside it, with `.index` appended.
+        path: the file; its index is at its end, so that both are of one writer.
 
     Example:
         >>> import tempfile
@@ -45,10 +49,8 @@ class Spill:
 
     def close(self) -> None:
         """Completes the file and its index."""
+        self._file.write(marshal.dumps(sorted(self._index)) + _START.pack(self._offset))
         self._file.close()
-        index = self._partial.with_name(f"{self._partial.name}.index")
-        index.write_bytes(marshal.dumps(sorted(self._index)))
-        os.replace(index, _index_path(self._path))
         os.replace(self._partial, self._path)
 
 
@@ -56,12 +58,10 @@ def read_spill(path: Path) -> Iterator[tuple[object, bytes]]:
     """Keys and blobs in the order of keys; nothing where the file does not exist."""
     if not path.exists():
         return
-    index = marshal.loads(_index_path(path).read_bytes())
     with open(path, "rb") as file:
+        file.seek(-_START.size, os.SEEK_END)
+        file.seek(*_START.unpack(file.read()))
+        index = marshal.load(file)
         for key, offset, size in index:
             file.seek(offset)
             yield key, file.read(size)
-
-
-def _index_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.index")

@@ -1,6 +1,7 @@
 """The whole job on small logs: every number can be checked by hand."""
 
 import copy
+import fcntl
 import gzip
 import json
 import math
@@ -344,6 +345,26 @@ def test_an_existing_folder_is_kept_unless_overwritten(tmp_path, capfd):
     assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == written
     assert main([*command, "--overwrite"]) == 0
     assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns > written
+
+
+def test_a_folder_that_another_job_is_writing_is_left_alone(tmp_path):
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 1, 1]])
+    (tmp_path / ".out.partial").mkdir()
+    with open(tmp_path / ".out.lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(PrepareError, match="out: another job is writing it"):
+            prepare(tmp_path, SHOP)
+    assert (tmp_path / ".out.partial").exists() and not (tmp_path / "out").exists()
+    # The lock of a job that was killed holds nothing.
+    prepare(tmp_path, SHOP)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "out"]
+
+
+@pytest.mark.parametrize("runner", ["FnApiRuner", "no.such.Runner", "os.NoRunner"])
+def test_an_unknown_runner_is_named(tmp_path, runner):
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 1, 1]])
+    with pytest.raises(PrepareError, match=f"prepare.runner: '{runner}': "):
+        prepare(tmp_path, SHOP, runner=runner)
 
 
 @pytest.mark.parametrize(

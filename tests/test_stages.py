@@ -1,0 +1,94 @@
+"""When a stage's output is taken as it stands, and when it is made again."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ctr_tf import stages
+from ctr_tf.config import load
+
+CONFIG = """\
+schema:
+  features: {item_id: {kind: categorical}}
+  tasks: {click: {column: click}}
+prepare: {impressions: {path: LOG}, split: {by: none}}
+model: {name: dcn_v2}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("item_id,click\na,1\n")
+    path = tmp_path / "local.yaml"
+    path.write_text(CONFIG.replace("LOG", str(log)))
+
+    def open_workspace(*overrides: str) -> stages.Workspace:
+        return stages.Workspace(tmp_path / "workspace", load(path, overrides))
+
+    return open_workspace
+
+
+def test_a_stage_runs_again_for_other_inputs_or_a_lost_output(tmp_path):
+    made = tmp_path / "made"
+    runs = []
+
+    def work() -> dict:
+        runs.append(len(runs))
+        made.write_text("")
+        return {"run": runs[-1], "outputs": ["made"]}
+
+    def stage(inputs: str) -> int:
+        return stages._stage(tmp_path, "evaluate", inputs, work)["run"]
+
+    assert [stage("a"), stage("a"), stage("b"), stage("b")] == [0, 0, 1, 1]
+    made.unlink()
+    assert stage("b") == 2
+
+
+def test_a_stage_that_fails_is_not_done(tmp_path):
+    def work() -> dict:
+        raise stages.StageError("cut short")
+
+    for _ in range(2):
+        with pytest.raises(stages.StageError, match="cut short"):
+            stages._stage(tmp_path, "train", "a", work)
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_folders_follow_what_their_content_depends_on(workspace, tmp_path):
+    first = workspace()
+    same = workspace("prepare.runner_options=[--direct_num_workers=2]", "evaluate.seed=9")
+    assert (same.prepared, same.run) == (first.prepared, first.run)
+    trained = workspace("train.epochs=2")
+    assert trained.prepared == first.prepared and trained.run != first.run
+    prepared = workspace("prepare.shards=3")
+    assert prepared.prepared != first.prepared and prepared.run != first.run
+    os.utime(tmp_path / "log.csv", (1, 1))
+    assert workspace().prepared != first.prepared
+
+
+def test_what_is_missing_is_named(workspace, tmp_path):
+    with pytest.raises(stages.StageError, match="not prepared; run `ctr-tf prepare` first"):
+        stages.open_data(workspace())
+    (tmp_path / "log.csv").unlink()
+    with pytest.raises(stages.StageError, match="log.csv: no such file"):
+        workspace().sources()
+    with pytest.raises(stages.StageError, match="prepare.impressions: the config names no log"):
+        workspace("prepare.impressions=null").sources()
+
+
+def test_prepared_once(workspace):
+    found = workspace()
+    assert stages.prepare(found) == found.prepared
+    written = (found.prepared / "manifest.json").stat().st_mtime_ns
+    assert stages.prepare(workspace()) == found.prepared
+    assert (found.prepared / "manifest.json").stat().st_mtime_ns == written
+
+
+def test_a_failed_preparation_is_an_error(workspace, capfd):
+    with pytest.raises(stages.StageError, match="prepare failed with exit code 2"):
+        stages.prepare(workspace("schema.tasks.click.column=clock"))
+    assert "did you mean 'click'?" in capfd.readouterr().err.replace("\n", " ")
