@@ -82,6 +82,7 @@ def run(
 
 def _run(layout: Layout, output: Path) -> Manifest:
     partial = output.with_name(f".{output.name}.partial")
+    kept = output.with_name(f"{output.name}.rejects")
     shutil.rmtree(partial, ignore_errors=True)
     # The work folder's name is new each time: worker processes remember what they loaded.
     folders = Folders(partial / f"work-{time.time_ns()}", partial)
@@ -95,9 +96,10 @@ def _run(layout: Layout, output: Path) -> Manifest:
         manifest.write(partial)
         _replace(partial, output)
     except BaseException:
-        _keep_rejects(partial / REJECTS, output.with_name(f"{output.name}.rejects"))
+        _keep_rejects(partial / REJECTS, kept)
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    shutil.rmtree(kept, ignore_errors=True)  # of a job that failed before
     return manifest
 
 
@@ -212,8 +214,8 @@ def _replace(partial: Path, output: Path) -> None:
 
 
 def _keep_rejects(rejects: Path, kept: Path) -> None:
-    shutil.rmtree(kept, ignore_errors=True)
-    if rejects.exists() and any(rejects.glob("*.jsonl")):
+    if any(rejects.glob("*.jsonl")):
+        shutil.rmtree(kept, ignore_errors=True)
         rejects.rename(kept)
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from ctr_tf.data.example_proto import Example, serialise
-from ctr_tf.schema import CANDIDATES_MASK, REQUEST_TIME, InputSpec
+from ctr_tf.schema import InputSpec
 from pipelines.transforms.catalogue import Items
 from pipelines.transforms.layout import Layout
 from pipelines.transforms.rows import MICROSECONDS, Request
@@ -56,7 +56,7 @@ class Encoder:
             if sequence.separator is not None
         }
         for spec in layout.schema.inputs:
-            if spec.feature is not None and spec.name not in (REQUEST_TIME, CANDIDATES_MASK):
+            if spec.feature is not None:
                 self._plans(spec).append(_plan(layout, spec))
 
     def _plans(self, spec: InputSpec) -> list[Plan]:

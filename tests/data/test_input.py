@@ -187,14 +187,15 @@ def test_truncated_shard_is_skipped_and_counted(damaged):
     assert len(found) == len(set(found)) == 60 - lost == data.requests("train")
 
 
-def test_flipped_byte_is_found(tmp_path):
-    write_prepared(tmp_path, SCHEMA, {"train": make_requests(60)}, shards=1, compression="none")
-    path = tmp_path / "train/part-00000-of-00001.tfrecord"
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_flipped_byte_is_found(tmp_path, compression):
+    write_prepared(tmp_path, SCHEMA, {"train": make_requests(60)}, 1, compression)
+    (path,) = (tmp_path / "train").iterdir()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
     data = Input(tmp_path, SCHEMA, InputConfig())
-    with pytest.raises(CorruptRecordError, match=r"part-00000-of-00001.tfrecord: record \d+"):
+    with pytest.raises(CorruptRecordError, match=r"part-00000-of-00001\.tfrecord.*: record \d+"):
         with data.naming_corruption("train"):
             request_ids(data.training(0))
 

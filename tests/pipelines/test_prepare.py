@@ -12,6 +12,7 @@ import yaml
 
 from ctr_tf.data.manifest import Manifest
 from ctr_tf.schema import Schema
+from pipelines import prepare as module
 from pipelines.prepare import main
 from pipelines.transforms import catalogue
 from pipelines.transforms.errors import PrepareError
@@ -281,6 +282,20 @@ def test_too_many_bad_rows_fail_the_job_and_leave_the_rejects(tmp_path):
         prepare(tmp_path, schema, max_bad_share=0.05)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "out.rejects"]
     assert len(read_rejects(tmp_path / "out.rejects")) == 5
+    prepare(tmp_path, schema, max_bad_share=0.1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "out"]
+
+
+def test_a_log_that_is_large_for_memory_is_said_to_be(tmp_path, monkeypatch, capfd):
+    path = write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 1, 1]])
+    monkeypatch.setattr(module, "LOCAL_BYTES", path.stat().st_size)
+    prepare(tmp_path, SHOP)
+    assert "warning" not in capfd.readouterr().err
+    monkeypatch.setattr(module, "LOCAL_BYTES", path.stat().st_size - 1)
+    prepare(tmp_path, SHOP)
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "FnApiRunner keeps its shuffles in memory; prepare.runner may name another" in shown
+    assert "DaskRunner" in shown and "FlinkRunner" in shown
 
 
 def test_attributes_that_are_missing_or_twice(tmp_path):
