@@ -108,8 +108,9 @@ class Predictions:
 
     @cached_property
     def requests(self) -> NDArray[np.int64]:
-        """Integer codes of the requests, (M,)."""
-        return self._codes("request_id")[0]
+        """Integer codes of the requests, (M,); logs may count their ids anew for each user."""
+        pairs = self._codes("request_id")[0] * (self.users.max(initial=0) + 2) + self.users
+        return np.unique(pairs, return_inverse=True)[1]
 
     @cached_property
     def users(self) -> NDArray[np.int64]:

@@ -57,7 +57,7 @@ class Request(NamedTuple):
 
     Args:
         time: of its first row, Unix microseconds.
-        id: unique in the log.
+        id: unique among the requests of its user.
         rows: in the order of the log.
     """
 

@@ -29,7 +29,8 @@ def test_round_trip(tmp_path):
     predictions = Predictions.read(path)
     assert len(predictions) == 3
     assert predictions.tasks == ["click"]
-    assert predictions.requests.tolist() == [0, 1, 1]
+    # One id, two users: two requests.
+    assert predictions.requests.tolist() == [0, 1, 2]
     assert predictions.users.tolist() == [0, -1, 1]
     assert predictions.items.tolist() == [1, 0, -1]
     assert predictions.item_frequencies.tolist() == [7, 0, -1]
