@@ -31,7 +31,7 @@ class Behaviours:
     """An embedded behaviour sequence, oldest first, padding at the end.
 
     Args:
-        values: attribute to (B, L, D).
+        values: attribute to (B, L, D), 0 at padded positions.
         mask: (B, L), True where there is a behaviour.
         times: (B, L) Unix seconds, where the schema asks for them.
     """
@@ -74,7 +74,7 @@ class CandidateSide:
     """The candidates.
 
     Args:
-        fields: candidate features, (B, N, D) each.
+        fields: candidate features, (B, N, D) each, 0 at padded positions.
         mask: (B, N), True where there is a candidate.
     """
 

@@ -58,17 +58,19 @@ class MaskedBatchNorm(keras.layers.Layer):
             self.beta = self.add_weight(name="beta", shape=width, initializer="zeros")
 
     def call(self, x: Tensor, weights: Tensor | None = None, training: bool = False) -> Tensor:
+        # In float32 whatever the policy: in float16 the factor of a small variance overflows.
+        wide = ops.cast(x, "float32")
         if training:
-            mean, variance = self._moments(ops.cast(x, "float32"), weights)
+            mean, variance = self._moments(wide, weights)
         else:
             mean, variance = self.moving_mean.value, self.moving_variance.value
         factor = ops.rsqrt(variance + self.epsilon)
         if self.scale:
             factor = factor * ops.cast(self.gamma, "float32")
-        offset = -mean * factor
+        y = (wide - mean) * factor
         if self.center:
-            offset = offset + ops.cast(self.beta, "float32")
-        return x * ops.cast(factor, x.dtype) + ops.cast(offset, x.dtype)
+            y = y + ops.cast(self.beta, "float32")
+        return ops.cast(y, x.dtype)
 
     def _moments(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         width = x.shape[-1]

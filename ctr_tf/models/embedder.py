@@ -139,7 +139,7 @@ class Embedder(keras.layers.Layer):
                 if encoder.multi:
                     valid = features[f"{name}_{attribute}"] != 0
                     value = pool(value, valid, encoder.combiner)
-                values[attribute] = value
+                values[attribute] = _cut(value, features[f"{name}_mask"])
             sequences[name] = Behaviours(
                 values, features[f"{name}_mask"], features.get(f"{name}_time")
             )
@@ -151,15 +151,16 @@ class Embedder(keras.layers.Layer):
 
     def candidates(self, features: dict[str, Tensor], mask: Tensor) -> CandidateSide:
         """The candidate side."""
-        return CandidateSide(self._fields("candidate", features)[0], mask)
+        return CandidateSide(self._fields("candidate", features, mask=mask)[0], mask)
 
     def _fields(
         self,
         side: str,
         features: dict[str, Tensor],
         more: list[tuple[str, Tensor]] | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Fields, list[Tensor]]:
-        """One side's fields, and the rows of `more` (table, indices) requests."""
+        """One side's fields, 0 where a mask is False; the rows of `more` (table, indices)."""
         names = self.side_features[side]
         looked_up = [n for n in names if isinstance(self.schema.features[n], (Categorical, Text))]
         suffixes = ["", *(f"/{view}" for view in self.views)]
@@ -171,10 +172,11 @@ class Embedder(keras.layers.Layer):
         made: dict[str, dict[str, Tensor]] = {suffix: {} for suffix in suffixes}
         for suffix in suffixes:
             for name in looked_up:
-                made[suffix][name] = self._pooled(name, features[name], rows.pop(0))
+                pooled = self._pooled(name, features[name], rows.pop(0))
+                made[suffix][name] = _cut(pooled, mask)
             for name in names:
                 if name not in looked_up:
-                    made[suffix][name] = self._projected(name + suffix, name, features[name])
+                    made[suffix][name] = self._projected(name + suffix, name, features[name], mask)
             made[suffix] = {name: made[suffix][name] for name in names}
         return Fields(made[""], {view: made[f"/{view}"] for view in self.views}), rows
 
@@ -184,10 +186,17 @@ class Embedder(keras.layers.Layer):
             return pool(rows, indices != 0, feature.combiner)
         return rows
 
-    def _projected(self, key: str, name: str, value: Tensor) -> Tensor:
+    def _projected(self, key: str, name: str, value: Tensor, mask: Tensor | None) -> Tensor:
         if isinstance(self.schema.features[name], Vector):
             value = ops.take(self.vectors[name], value, axis=0)
         else:
             value = value[..., None]
-        value = ops.cast(value, self.compute_dtype)
+        value = _cut(ops.cast(value, self.compute_dtype), mask)
         return self.projections[key](value) if key in self.projections else value
+
+
+def _cut(value: Tensor, mask: Tensor | None) -> Tensor:
+    """Zeros at padded positions: a NaN there times a gradient of 0 would be a NaN."""
+    if mask is None:
+        return value
+    return ops.where(mask[..., None], value, ops.zeros((), value.dtype))

@@ -96,6 +96,51 @@ def test_padding_changes_nothing(model, case, rng, training, longer):
     assert_same(made_statistics, statistics, 1e-5)
 
 
+def last_rows(case):
+    """The last row of the table of each index input."""
+    case, found = CASES[case], {}
+    for spec in case.schema.inputs:
+        encoder = spec.feature and case.schema.encoder(spec.feature, spec.sequence)
+        if encoder in case.rows:
+            found[spec.name] = case.rows[encoder] - 1
+    return found
+
+
+def poison_last_rows(model, case):
+    """Makes the last row of every table NaN."""
+    tables = model.embedder.tables
+    for table, (stack, start) in tables.place.items():
+        last = start + CASES[case].rows[table.split("/")[0]] - 1
+        tables.stacks[stack].value[last].assign([np.nan] * tables.specs[table].width)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_nan_at_padded_positions_reaches_nothing(pair, case, rng, training):
+    model, last = build(*pair, rng), last_rows(case)
+    features = batch(case, rng)
+    for name, row in last.items():
+        features[name] = np.where(features[name] == row, 1, features[name]).astype("int32")
+    labels = labels_of(case, features, rng)
+    expected, gradients, statistics = step(model, features, labels, training)
+    poisoned = dict(features)
+    masks = {"N": features[CANDIDATES_MASK], "L": features.get("history_mask")}
+    for spec in CASES[case].schema.inputs:
+        value, mask = features[spec.name], masks.get("".join(spec.axes[1:2]))
+        if mask is None or not (spec.name in last or spec.dtype == "float32"):
+            continue
+        valid = mask.reshape(value.shape[:2] + (1,) * (value.ndim - 2))
+        poisoned[spec.name] = np.where(valid, value, last.get(spec.name, np.nan)).astype(
+            value.dtype
+        )
+    poison_last_rows(model, case)
+    outputs, found_gradients, found_statistics = step(model, poisoned, labels, training)
+    valid = np.nonzero(features[CANDIDATES_MASK])
+    for task, value in expected.items():
+        np.testing.assert_allclose(outputs[task][valid], value[valid], atol=1e-5)
+    assert_same(found_gradients, gradients, 1e-4)
+    assert_same(found_statistics, statistics, 1e-5)
+
+
 def test_where_missing_values_stand_in_a_list_changes_nothing(model, case, rng):
     features = batch(case, rng)
     moved = dict(features)

@@ -89,6 +89,14 @@ def test_large_offset_keeps_the_variance():
     np.testing.assert_allclose(norm.moving_variance, [1.0], rtol=1e-3)
 
 
+def test_half_precision_does_not_overflow():
+    # The factor is 1 / sqrt(1e-8) = 10^4: times the mean it is beyond float16.
+    norm = MaskedBatchNorm(epsilon=1e-8, center=False, scale=False, dtype="mixed_float16")
+    y = norm(tf.constant(20.0, "float16", shape=(3, 1)), training=True)
+    assert y.dtype == "float16"
+    np.testing.assert_array_equal(y, np.zeros((3, 1)))
+
+
 def test_dice_in_training_and_inference(rng):
     x = rng.normal(size=(2, 4, 3)).astype("float32")
     mask = np.array([[1, 1, 1, 0], [1, 0, 0, 0]], bool)
