@@ -22,6 +22,7 @@ setup(
         "pydantic>=2.10,<3",
         "pyyaml>=6",
         "rich>=13",
+        "tensorboard>=2.21,<2.22",
         "tensorflow>=2.21,<2.22",
         "tensorflow-serving-api>=2.21,<2.22",
         "tensorflow-text>=2.21,<2.22",

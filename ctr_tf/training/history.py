@@ -11,10 +11,6 @@ import tensorflow as tf
 
 HISTORY = "history.jsonl"
 TENSORBOARD = "tensorboard"
-# What `tf.summary.scalar` writes; that function itself needs the TensorBoard package.
-_SCALAR = tf.compat.v1.SummaryMetadata(
-    plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
-)
 
 
 class History:
@@ -50,7 +46,7 @@ class History:
         with self._writers[split].as_default(step=record["step"]):
             for name, value in record.items():
                 if name not in ("step", "epoch", "split") and value is not None:
-                    tf.summary.write(name, tf.constant(value, tf.float32), metadata=_SCALAR)
+                    tf.summary.scalar(name, value)
         self._writers[split].flush()
 
     def close(self) -> None:

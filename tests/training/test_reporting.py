@@ -4,6 +4,7 @@ import io
 import json
 import signal
 
+import keras
 import tensorflow as tf
 from rich.console import Console
 
@@ -29,20 +30,37 @@ def test_resuming_drops_later_records_and_a_line_cut_short(tmp_path):
     assert history(tmp_path) == []
 
 
-def test_tensorboard_summaries_hold_the_records(tmp_path):
-    data, config = MemoryInput(16), TrainConfig(tensorboard=True, log_every=1)
-    train(dcn, data, config, tmp_path, progress=False)
+def scalars(folder):
+    """(split, step, name) to the value that TensorBoard shows."""
     found = {}
-    for path in (tmp_path / "tensorboard").glob("*/*"):
+    for path in folder.glob("*/*"):
         for raw in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(raw.numpy())
             for value in event.summary.value:
-                number = float(tf.make_ndarray(value.tensor))
-                found[path.parent.name, event.step, value.tag] = number
-    for record in history(tmp_path):
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    number = float(tf.make_ndarray(value.tensor))
+                    found[path.parent.name, event.step, value.tag] = number
+    return found
+
+
+def test_tensorboard_has_the_records_and_what_keras_callback_writes(tmp_path):
+    config = TrainConfig(tensorboard=True, log_every=1)
+    keras_callback = keras.callbacks.TensorBoard(tmp_path / "keras", update_freq=1)
+    train(dcn, MemoryInput(16), config, tmp_path, progress=False, callbacks=[keras_callback])
+    found, of_keras = scalars(tmp_path / "tensorboard"), scalars(tmp_path / "keras")
+    *trained, validated = history(tmp_path)
+    assert [record["step"] for record in trained] == [1, 2] and validated["step"] == 2
+    for record in (*trained, validated):
         place = record["split"], record["step"]
         assert abs(found[*place, "loss"] - record["loss"]) < 1e-6
-    assert ("validation", 2, "click_auc") in found and ("train", 1, "learning_rate") in found
+    assert abs(found["validation", 2, "click_auc"] - validated["click_auc"]) < 1e-6
+    assert ("train", 1, "learning_rate") in found
+    mean = sum(record["loss"] for record in trained) / 2
+    assert abs(of_keras["train", 0, "epoch_loss"] - mean) < 1e-6
+    for step, record in enumerate(trained, 1):
+        assert abs(of_keras["train", step, "batch_loss"] - record["loss"]) < 1e-6
+    for metric in ("loss", "click_auc", "click_gauc"):
+        assert abs(of_keras["validation", 0, f"epoch_{metric}"] - validated[metric]) < 1e-6
 
 
 def shown(terminal):
