@@ -1,14 +1,8 @@
-"""Trains in a process of its own: what the tests of several workers and of killed runs start.
-
-Usage: run_training.py FOLDER OPTIONS, with JSON options: `config` (TrainConfig), `model` (din or
-dcn), `arguments` of the model, `replicas` (logical devices of a mirrored strategy) and `signal`
-([name, step] to send to itself). Writes `weights_<index>.npz` and `result_<index>.json`.
-"""
+"""What the tests of several workers and of killed runs start, each in a process of its own."""
 
 import json
 import os
 import signal
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,6 +31,14 @@ class SignalAt(keras.callbacks.Callback):
 
 
 def main(folder: str, options: dict) -> None:
+    """Trains; writes `weights_<index>.npz` and `result_<index>.json`.
+
+    Args:
+        folder: of the run.
+        options: `config` (TrainConfig), `data` (MemoryInput), `model` (din or dcn), `arguments` of
+            the model, `replicas` (logical devices of a mirrored strategy) and `signal` ([name,
+            step] to send to itself).
+    """
     config = TrainConfig(**options["config"])
     replicas = options.get("replicas")
     if replicas:
@@ -60,7 +62,3 @@ def main(folder: str, options: dict) -> None:
     weights = {f"{i:03d}": v.numpy() for i, v in enumerate(model.variables)}
     np.savez(Path(folder) / f"weights_{index}.npz", **weights)
     (Path(folder) / f"result_{index}.json").write_text(json.dumps(asdict(result)))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]))
