@@ -67,6 +67,8 @@ class GroupedOptimizer:
             # Keras sums gradients over replicas here, after its clipping. Norms are to be taken
             # of the sums, so these are made before, once.
             optimizer._all_reduce_sum_gradients = list
+        rates = list(self.learning_rates().values())
+        self._ratios = [rate / rates[0] for rate in rates]
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the optimisers' slots; call it under the strategy's scope."""
@@ -101,13 +103,16 @@ class GroupedOptimizer:
 
     @property
     def learning_rate(self) -> Tensor:
-        """The rate of the first group's next update."""
+        """The rate of the first group's next update.
+
+        Set, as callbacks do, it moves the rates of all groups: each keeps its ratio to the first.
+        """
         return self.optimizers[0].learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        for optimizer in self.optimizers:
-            optimizer.learning_rate = value
+        for optimizer, ratio in zip(self.optimizers, self._ratios):
+            optimizer.learning_rate = value * ratio
 
     def learning_rates(self) -> dict[str, float]:
         """The rate of each group's next update."""

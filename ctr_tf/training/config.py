@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ctr_tf.config_base import Config
 from ctr_tf.optimizers.config import OptimizerConfig
@@ -65,7 +65,7 @@ class TrainConfig(Config):
     log_every: PositiveInt = 100
     keep: PositiveInt = 2
     deterministic: bool = False
-    seed: int = 17
+    seed: int = Field(17, ge=0, lt=2**32)
     max_loss: PositiveFloat = 1e4
     tensorboard: bool = False
 

@@ -35,7 +35,8 @@ class TrainStep:
 
     The loss is sum_t w_t (sum of weights * losses) / (sum of weights), with both sums over all
     candidates of all replicas and of all accumulated batches, plus the regularisers once: a step
-    equals that of one device with one large batch.
+    equals that of one device with one large batch. Batch statistics are of a batch over all
+    replicas; accumulated batches each have their own.
 
     Args:
         model: built under `strategy`.

@@ -11,7 +11,8 @@ class BestMetric:
     """Follows one validation metric; its state lies in the run's progress.
 
     Args:
-        config: the metric and the patience; without it AUC is followed and nothing stopped.
+        config: the metric and the patience; without it AUC is followed and nothing stopped. As
+            long as AUC is undefined, the latest validation is the best.
         tasks: names of the tasks; `auc` and `gauc` are of the first one.
 
     Raises:
@@ -61,6 +62,6 @@ class BestMetric:
 
     def _better(self, value: float | None, best: float | None) -> bool:
         if value is None or best is None:
-            return value is not None
+            return best is None
         gain = best - value if self.name == "loss" else value - best
         return gain > (self.config.min_delta if self.config else 0.0)

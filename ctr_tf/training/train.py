@@ -48,7 +48,7 @@ def train(
         model_factory: makes the model; called once, under the strategy's scope.
         data: the training input; validation reads its `validation` split where there is one.
         config: of the run.
-        folder: where the run is saved.
+        folder: where the run is saved; of several workers, one that all of them see.
         progress: whether a progress bar is shown.
         callbacks: Keras callbacks; validation metrics reach them as `val_<task>_auc` and so on.
         strategy: by default what `config.strategy` names; `multi_worker` has to be made by the
@@ -73,6 +73,7 @@ def train(
         # Callbacks that read or set the learning rate look for it here.
         model.optimizer = optimizer
     _check_tasks(config, model)
+    best = BestMetric(config.early_stopping, list(model.schema.tasks))
     chief = is_chief(strategy)
     settings = {
         "train": {
@@ -80,6 +81,7 @@ def train(
             "precision": config.precision,
             "accumulate_steps": config.accumulate_steps,
             "task_weights": config.task_weights,
+            "best_metric": best.name,
             **{name: found.model_dump(mode="json") for name, found in optimizers.items()},
         },
         "model": model.config.model_dump(mode="json"),
@@ -107,7 +109,7 @@ def train(
             checkpoints,
             history,
             _validator(model, data, config),
-            BestMetric(config.early_stopping, list(model.schema.tasks)),
+            best,
             keras.callbacks.CallbackList(
                 [bar, *callbacks] if progress and chief else list(callbacks),
                 model=model,

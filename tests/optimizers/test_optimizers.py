@@ -78,3 +78,16 @@ def test_loss_scaling_wraps_all_groups_and_skips_overflows():
     optimizer.apply([tf.constant([float("inf")]), tf.constant([4.0])], [a, b])
     assert (float(a.numpy()[0]), float(b.numpy()[0])) == (0.0, 0.5)
     assert float(optimizer.dynamic_scale.numpy()) == 4.0
+
+
+def test_a_rate_set_by_a_callback_moves_all_groups():
+    a, b = keras.Variable([0.0], name="a"), keras.Variable([0.0], name="b")
+    optimizer = GroupedOptimizer(
+        [
+            Group("dense", [a], keras.optimizers.SGD(0.1)),
+            Group("tables", [b], keras.optimizers.SGD(0.5)),
+        ]
+    )
+    optimizer.learning_rate = 0.0
+    optimizer.learning_rate = 0.02
+    assert optimizer.learning_rates() == pytest.approx({"dense": 0.02, "tables": 0.1})

@@ -57,6 +57,9 @@ def test_resuming_with_another_config_or_model_is_an_error(tmp_path):
     assert "train.dense.learning_rate: 0.1 then, 0.2 now" in message
     assert "train.seed: 17 then, 18 now" in message and "epochs" not in message
     assert "to start anew" in message
+    with pytest.raises(CheckpointError, match="best_metric: 'click_auc' then, 'loss' now"):
+        other = TrainConfig(learning_rate=0.1, early_stopping={"metric": "loss"})
+        train(dcn, data, other, tmp_path, progress=False)
     with pytest.raises(CheckpointError, match=r"model\.embedding\.width: 4 then, 6 now"):
         train(lambda: dcn(width=6), data, config, tmp_path, progress=False)
     with pytest.raises(CheckpointError, match=r"shape \(40, 4\).*\(44, 4\)"):

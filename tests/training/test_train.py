@@ -53,11 +53,11 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path):
     factory = lambda: dcn(l2=0.01)
     # 28 requests: the large batches hold 8, 8, 8 and 4, the small ones 4 each.
     large, expected = run(
-        factory, MemoryInput(28, batch_size=8), TrainConfig(**config), tmp_path / "large"
+        factory, MemoryInput(28, 0, batch_size=8), TrainConfig(**config), tmp_path / "large"
     )
     small, found = run(
         factory,
-        MemoryInput(28, batch_size=4),
+        MemoryInput(28, 0, batch_size=4),
         TrainConfig(**config, accumulate_steps=2, steps_per_call=3),
         tmp_path / "small",
     )
@@ -142,10 +142,28 @@ def test_early_stopping(tmp_path):
     assert again.steps == 6
 
 
+def test_early_stopping_on_gauc(tmp_path):
+    early = {"metric": "gauc", "patience": 1}
+    config = TrainConfig(epochs=40, learning_rate=0.1, early_stopping=early)
+    result, _ = run(dcn, MemoryInput(16), config, tmp_path)
+    found = [r["click_gauc"] for r in history(tmp_path) if r["split"] == "validation"]
+    # The last one alone is no better than all before it.
+    best = [max(found[: i + 1]) for i in range(len(found))]
+    assert all(a < b for a, b in zip(best[:-2], best[1:-1])) and found[-1] <= best[-2]
+    assert result.stopped_early and result.metric == "click_gauc"
+    assert result.best_value == best[-2] and result.best_step == 2 * (len(found) - 1)
+
+
+def test_without_a_defined_metric_the_latest_weights_are_the_best(tmp_path):
+    data = MemoryInput(16, 4)
+    data.rows["validation"]["labels"]["click"][:] = 0
+    result, _ = run(dcn, data, TrainConfig(epochs=2), tmp_path)
+    assert result.best_value is None and result.best_step == 4
+    assert restore(dcn(), tmp_path) == 4
+
+
 def test_an_undefined_gauc_is_none_and_stops_no_training_on_it(tmp_path):
     data = MemoryInput(16, users=False)
-    result, _ = run(dcn, data, TrainConfig(), tmp_path / "a")
-    assert result.validation["click_gauc"] is None and result.validation["click_auc"] > 0
     config = TrainConfig(early_stopping={"metric": "gauc"})
     with pytest.raises(ValueError, match="click_gauc is undefined at step 2: no user id"):
         run(dcn, data, config, tmp_path / "b")
