@@ -48,6 +48,7 @@ def prune(folder: Path, keep: int, spare: int) -> list[int]:
     for version in old:
         # A server must never meet a half-removed version under its number.
         hidden = folder / f".removed-{version}"
+        shutil.rmtree(hidden, ignore_errors=True)  # Of a removal that was cut short.
         (folder / str(version)).rename(hidden)
         shutil.rmtree(hidden)
     return old

@@ -74,14 +74,15 @@ class Validator:
         return self._measure(rows)
 
     def _measure(self, rows: dict[str, list[dict[str, np.ndarray]]]) -> Validation:
-        values: dict[str, float | None] = {"loss": 0.0}
-        reasons = {}
+        values: dict[str, float | None] = {"loss": None}
+        reasons = {"loss": "no labelled candidate"}
         for task, parts in rows.items():
             joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             weight = joined["weight"].astype(np.float64)
             if weight.sum() > 0:
                 mean = float(np.average(joined["loss"], weights=weight))
-                values["loss"] += self.task_weights[task] * mean
+                values["loss"] = (values["loss"] or 0.0) + self.task_weights[task] * mean
+                reasons.pop("loss", None)
             label, score = joined["label"], joined["score"]
             if not np.isfinite(score).all():
                 raise FloatingPointError(f"a validation score of task {task} is not finite")

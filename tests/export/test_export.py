@@ -57,6 +57,9 @@ def test_every_dense_op_has_a_gpu_kernel(case):
         assert nodes_without_gpu_kernel(function) == [], name
     nodes = [(node.op, cpu) for node, cpu in placed_nodes(signatures.functions[SERVING])]
     assert ("MatMul", False) in nodes or ("BatchMatMulV2", False) in nodes
+    # What is pinned is preprocessing alone: no table is gathered and nothing multiplied there.
+    dense = {"MatMul", "BatchMatMulV2", "ResourceGather"}
+    assert {cpu for op, cpu in nodes if op in dense} == {False}
     tables = {cpu for op, cpu in nodes if op in ("LookupTableFindV2", "StringToHashBucketFast")}
     assert tables == {True}
 
@@ -263,5 +266,7 @@ def test_versions(tmp_path):
         new_version(tmp_path, 2)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         new_version(tmp_path, 0)
+    (tmp_path / ".removed-1" / "half").mkdir(parents=True)
     assert prune(tmp_path, keep=1, spare=2) == [1]
+    assert not list(tmp_path.glob(".removed-*"))
     assert versions(tmp_path) == [2, 10]

@@ -162,6 +162,16 @@ def test_without_a_defined_metric_the_latest_weights_are_the_best(tmp_path):
     assert restore(dcn(), tmp_path) == 4
 
 
+def test_a_validation_split_without_labels_has_no_loss(tmp_path):
+    data = MemoryInput(8, 4)
+    data.rows["validation"]["weights"]["click"][:] = 0
+    result, _ = run(dcn, data, TrainConfig(), tmp_path / "a")
+    assert result.validation == {"loss": None, "click_auc": None, "click_gauc": None}
+    config = TrainConfig(early_stopping={"metric": "loss"})
+    with pytest.raises(ValueError, match="loss is undefined at step 1: no labelled candidate"):
+        run(dcn, data, config, tmp_path / "b")
+
+
 def test_an_undefined_gauc_is_none_and_stops_no_training_on_it(tmp_path):
     data = MemoryInput(16, users=False)
     config = TrainConfig(early_stopping={"metric": "gauc"})
