@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -179,6 +180,8 @@ def main() -> None:
     With CTR_TF_TRACEBACK set, the error's traceback too.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # An exception, so that a stage's child process is ended too; training saves first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app()
     except stages.Interrupted as error:

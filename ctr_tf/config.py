@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import types
 import typing
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Experiment(Config):
         dataset: a dataset that `ctr-tf datasets` knows; relative paths of `prepare` are its files.
         log: the schema of the log (`schema` in the file).
         prepare: from raw logs to TFRecords.
+        prepared: a folder of TFRecords to use as it is, where the raw logs are not at hand.
         input: from TFRecords to batches.
         model: the architecture, by `name`, and its configuration.
         train, evaluate, export: the later stages.
@@ -48,6 +50,7 @@ class Experiment(Config):
     dataset: str | None = None
     log: Schema = Field(alias="schema")
     prepare: PrepareConfig = PrepareConfig()
+    prepared: str | None = None
     input: InputConfig = InputConfig()
     model: SerializeAsAny[ModelConfig]
     train: TrainConfig = TrainConfig()
@@ -60,7 +63,7 @@ class Experiment(Config):
 
     def save(self, path: Path) -> None:
         """Writes the resolved configuration as YAML that `load` reads."""
-        partial = path.with_name(f".{path.name}.partial")
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         partial.write_text(yaml.safe_dump(self.dump(), sort_keys=False), encoding="utf-8")
         partial.replace(path)
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """A frozen, strictly keyed configuration class: an unknown key is an error.
+    """A frozen configuration class: an unknown key is an error, and so is a value of another type.
 
     Example:
         >>> class Example(Config):
@@ -15,4 +15,6 @@ class Config(BaseModel):
         16
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
+    )

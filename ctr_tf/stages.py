@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -77,16 +78,20 @@ class Workspace:
 
     @cached_property
     def data_fingerprint(self) -> str:
-        """Of the raw files and of all that preparation depends on."""
+        """Of the raw files and of all that preparation depends on, or of the prepared folder."""
+        if self.experiment.prepared:
+            return fingerprint((prepare(self) / MANIFEST).read_text(encoding="utf-8"))
         own = self.experiment.dump()
         stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in self.sources()]
         ignored = ("runner", "runner_options")
-        prepare = {key: value for key, value in own["prepare"].items() if key not in ignored}
-        return fingerprint([own["schema"], prepare, stats])
+        settings = {key: value for key, value in own["prepare"].items() if key not in ignored}
+        return fingerprint([own["schema"], settings, stats])
 
     @property
     def prepared(self) -> Path:
         """The folder of TFRecords."""
+        if self.experiment.prepared:
+            return Path(self.experiment.prepared).absolute()
         name = self.experiment.dataset or self.experiment.name
         return self.root / "prepared" / f"{name}-{self.data_fingerprint[:12]}"
 
@@ -115,7 +120,7 @@ class Workspace:
 
 def fetch(workspace: Workspace) -> None:
     """Fetches and verifies the experiment's dataset, if it names one."""
-    if workspace.experiment.dataset:
+    if workspace.experiment.dataset and not workspace.experiment.prepared:
         datasets.get(workspace.experiment.dataset).fetch(workspace.root / "datasets")
 
 
@@ -128,17 +133,26 @@ def prepare(workspace: Workspace) -> Path:
     output = workspace.prepared
     if (output / MANIFEST).exists():
         return output
+    if workspace.experiment.prepared:
+        raise StageError(f"prepared: {output / MANIFEST}: no such file")
     own = workspace.experiment.dump()
-    job = {key: own[key] for key in ("schema", "prepare")} | {"root": str(workspace.dataset)}
+    settings = {key: own[key] for key in ("schema", "prepare")}
+    settings["root"] = str(workspace.dataset)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "prepare.json"
-        config.write_text(json.dumps(job), encoding="utf-8")
+        config.write_text(json.dumps(settings), encoding="utf-8")
         command = [sys.executable, "-m", "pipelines.prepare"]
         command += ["--config", str(config), "--output", str(output)]
-        done = subprocess.run(command)
-    if done.returncode:
-        raise StageError(f"prepare failed with exit code {done.returncode}")
+        job = subprocess.Popen(command)
+        try:
+            code = job.wait()
+        except BaseException:
+            job.terminate()
+            job.wait()
+            raise
+    if code:
+        raise StageError(f"prepare failed with exit code {code}")
     return output
 
 
@@ -296,7 +310,8 @@ def _stage(
     record = {**work(), "inputs": inputs, "stage_seconds": round(time.time() - start, 1)}
     path = folder / "stages" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    # Of several workers each writes its own file, and all of them the same record.
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(record, indent=2), encoding="utf-8")
     partial.replace(path)
     return record

@@ -16,6 +16,7 @@ a row. With two worker processes all three together hold 763, 1,119 and 1,313 Mi
 from __future__ import annotations
 
 import argparse
+import difflib
 import fcntl
 import os
 import shutil
@@ -72,7 +73,7 @@ def run(
     """
     output = Path(output).absolute()
     layout = resolve(schema, config, Path(root).absolute())
-    _check_runner(config.runner)
+    _check_runner(config)
     _warn_of_size(layout)
     with _alone(output):
         if output.exists() and not overwrite:
@@ -197,11 +198,22 @@ def _alone(output: Path) -> Iterator[None]:
             path.unlink()
 
 
-def _check_runner(name: str) -> None:
+def _check_runner(config: PrepareConfig) -> None:
     try:
-        create_runner(name)
+        create_runner(config.runner)
     except (ValueError, ImportError, AttributeError) as error:
-        raise PrepareError(f"prepare.runner: {name!r}: {error}") from None
+        raise PrepareError(f"prepare.runner: {config.runner!r}: {error}") from None
+    # Beam itself only warns of an option that no runner knows, and goes on without it.
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    known = [text for action in parser._actions for text in action.option_strings]
+    for option in config.runner_options:
+        name = option.split("=")[0]
+        if name.startswith("--") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise PrepareError(f"prepare.runner_options: no option {name!r}{hint}")
 
 
 def _replace(partial: Path, output: Path) -> None:
@@ -240,7 +252,7 @@ class Job(Config):
 
     log: Schema = Field(alias="schema")
     prepare: PrepareConfig
-    root: Path = Path(".")
+    root: Path = Field(Path("."), strict=False)
 
 
 def load_job(path: Path) -> Job:

@@ -17,6 +17,7 @@ class ServeConfig(Config):
         max_request_mb: the largest request, in MiB.
         max_candidates: the most candidates of one call, over all its requests.
         workers: calls computed at the same time.
+        max_waiting: calls that may wait for a worker; more are refused with RESOURCE_EXHAUSTED.
         drain_seconds: how long calls under way may take once the server is told to stop.
     """
 
@@ -26,4 +27,5 @@ class ServeConfig(Config):
     max_request_mb: PositiveInt = 16
     max_candidates: PositiveInt = 10_000
     workers: PositiveInt = 4
+    max_waiting: PositiveInt = 64
     drain_seconds: PositiveFloat = 30.0

@@ -47,6 +47,7 @@ class Server:
         self.config = config
         self._grpc = grpc.server(
             ThreadPoolExecutor(config.workers),
+            maximum_concurrent_rpcs=config.workers + config.max_waiting,
             options=[
                 ("grpc.max_receive_message_length", config.max_request_mb * 2**20),
                 ("grpc.max_send_message_length", -1),
@@ -105,7 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = vars(parser.parse_args(arguments))
     model, folder, port_file = (given.pop(name) for name in ("model", "folder", "port_file"))
     try:
-        config = ServeConfig(**given)
+        # Options are text; only files have to be of the right type as they stand.
+        config = ServeConfig.model_validate(given, strict=False)
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")

@@ -63,6 +63,9 @@ def test_an_included_file_is_overridden_key_by_key(write):
         (GOOD + "trian: {}\n", r"yaml:8: trian: unknown key; did you mean 'train'\?"),
         (GOOD + "train:\n  epoch: 2\n", r"yaml:9: train.epoch: unknown key; did you mean 'epochs'"),
         (GOOD + "train: {epochs: two}\n", r"yaml:8: train.epochs: .*integer.*got 'two'"),
+        (GOOD + "train: {epochs: true}\n", r"yaml:8: train.epochs: .*integer, got True"),
+        (GOOD + "input: {shuffle_buffer: '10'}\n", r"yaml:8: input.shuffle_buffer: .*got '10'"),
+        (GOOD + "train: {learning_rate: 1e400}\n", r"yaml:8: train.learning_rate: .*got inf"),
         (GOOD + "train: {epochs: 0}\n", r"yaml:8: train.epochs: .*greater than 0, got 0"),
         (GOOD + "  unit: [3]\n", r"yaml:8: model.unit: unknown key; did you mean 'units'\?"),
         (GOOD.replace("dcn_v2", "dcnv2"), r"yaml:7: model.name: no model 'dcnv2'; .*'dcn_v2'"),
@@ -93,7 +96,7 @@ def test_an_included_file_is_overridden_key_by_key(write):
         (GOOD.replace("item_id", "item id"), r"yaml:1: schema: features: names are a letter"),
         (
             GOOD + "prepare: {split: {fractions: [.nan, 0.1, 0.1]}}\n",
-            r"yaml:8: prepare.split: fractions must be >= 0 and sum to 1",
+            r"yaml:8: prepare.split.fractions.0: .*finite number, got nan",
         ),
         (
             GOOD + "prepare: {split: {fractions: [0.5, 0.1, 0.1]}}\n",

@@ -48,6 +48,18 @@ def test_a_stage_runs_again_for_other_inputs_or_a_lost_output(tmp_path):
     assert stage("b") == 2
 
 
+def test_a_prepared_folder_needs_no_raw_log(workspace, tmp_path):
+    made = stages.prepare(workspace())
+    (tmp_path / "log.csv").unlink()
+    found = workspace(f"prepared={made}")
+    assert stages.prepare(found) == found.prepared == made
+    assert found.run_fingerprint == workspace(f"prepared={made}").run_fingerprint
+    (made / "manifest.json").write_text("{}")
+    assert workspace(f"prepared={made}").run_fingerprint != found.run_fingerprint
+    with pytest.raises(stages.StageError, match="absent/manifest.json: no such file"):
+        stages.prepare(workspace(f"prepared={tmp_path / 'absent'}"))
+
+
 def test_a_stage_that_fails_is_not_done(tmp_path):
     def work() -> dict:
         raise stages.StageError("cut short")

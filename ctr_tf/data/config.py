@@ -17,11 +17,15 @@ class Source(Config):
             names a dataset, else to the working directory. A `.gz` name is read decompressed.
         format: by default what the file name says (`.csv`, `.tsv`, `.jsonl`, `.parquet`).
         columns: the column names of a file without a header.
+        strip: whether white space around a text value is dropped.
+        missing: texts that stand for a missing value, besides the empty one, such as `?`.
     """
 
     path: str | list[str]
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
     columns: list[str] | None = None
+    strip: bool = False
+    missing: list[str] = []
 
 
 class Attributes(Source):
@@ -51,8 +55,9 @@ class Split(Config):
     """
 
     by: Literal["time", "last", "files", "random", "none"] = "time"
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    boundaries: tuple[int, int] | None = None
+    # YAML has lists alone: a strict tuple would refuse them.
+    fractions: tuple[float, float, float] = Field((0.8, 0.1, 0.1), strict=False)
+    boundaries: tuple[int, int] | None = Field(None, strict=False)
     interactions: PositiveInt = 10
     validation: str | None = None
     test: str | None = None
@@ -140,5 +145,5 @@ class InputConfig(Config):
     shuffle_buffer: NonNegativeInt = 50_000
     window: PositiveInt = 32
     corrupt: Literal["error", "skip"] = "error"
-    parallel: int = -1
-    prefetch: int = -1
+    parallel: int = Field(-1, ge=-1)
+    prefetch: int = Field(-1, ge=-1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tensorflow as tf
@@ -101,14 +102,15 @@ def _write(folder: Path, shard: int, parts: list[dict[str, np.ndarray]], data: I
     columns: dict[str, Any] = {
         name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }
+    for name in ("user_id", "item_id"):
+        if name in columns:
+            # An empty id is nobody's, not that of a user or an item of empty name.
+            columns[name][columns[name] == ""] = None
     path = data.folder / ITEM_FREQUENCY
     if "item_id" in columns and path.exists():
         table = pq.read_table(path)
-        index = pc.index_in(columns["item_id"], table["item_id"])
-        columns["item_frequency"] = pc.fill_null(pc.take(table["count"], index), 0)
-    if "user_id" in columns:
-        # A row without a user belongs to nobody, not to a user of empty name.
-        users = columns["user_id"]
-        users[users == ""] = None
-        columns["user_id"] = users
+        items = pa.array(columns["item_id"], pa.string())
+        index = pc.index_in(items, table["item_id"])
+        known = pc.fill_null(pc.take(table["count"], index), 0)
+        columns["item_frequency"] = pc.if_else(pc.is_valid(items), known, None)
     write_shard(folder / _name(shard), columns)

@@ -138,6 +138,11 @@ class Loop:
             # At the end of an epoch its events come once the epoch is counted as done.
             if progress.batch < self.batches:
                 self._events()
+                alone = self.step.strategy.num_replicas_in_sync == 1
+                if alone and self.interruption.requested:
+                    # It came during a validation; another step would only delay it.
+                    self.interrupted = True
+                    return
 
     def _call(self, iterator: Iterator) -> None:
         """One call of the compiled step, up to the next event at most."""

@@ -45,6 +45,8 @@ class SourceFile:
         columns: its columns, in order; in JSON lines those of its first objects, where a key
             that a row lacks is a missing value.
         header: whether the first line is a header.
+        strip: whether white space around a text value is dropped.
+        missing: texts that stand for a missing value.
     """
 
     number: int
@@ -53,6 +55,8 @@ class SourceFile:
     format: str
     columns: tuple[str, ...]
     header: bool
+    strip: bool = False
+    missing: tuple[str, ...] = ()
 
     @property
     def unit(self) -> str:
@@ -96,7 +100,11 @@ def list_files(source: Source, root: Path, where: str) -> list[SourceFile]:
             form = _format(path, source.format, where)
             name = str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
             columns = _columns(path, name, form, source.columns, where)
-            files.append(SourceFile(len(files), path, name, form, columns, source.columns is None))
+            if source.strip and form in ("csv", "tsv"):
+                columns = tuple(column.strip() for column in columns)
+            header = source.columns is None
+            clean = (source.strip, tuple(source.missing))
+            files.append(SourceFile(len(files), path, name, form, columns, header, *clean))
     return files
 
 
@@ -120,12 +128,21 @@ def read_rows(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
     try:
         for row in _readers[file.format](file, wanted):
             position = row.position
+            if row.values and (file.strip or file.missing):
+                row = row._replace(values=tuple([_cleaned(file, value) for value in row.values]))
             yield row
     except (EOFError, OSError, zlib.error, csv.Error, pa.ArrowException) as error:
         kind = "truncated gzip" if isinstance(error, EOFError) else "unreadable"
         raise PrepareError(
             f"{file.name}: {kind} file after {file.unit} {position}: {error}"
         ) from error
+
+
+def _cleaned(file: SourceFile, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    value = value.strip() if file.strip else value
+    return "" if value in file.missing else value
 
 
 def _format(path: str, stated: str, where: str) -> str:

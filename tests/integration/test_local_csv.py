@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ import pytest
 from ctr_tf import stages
 from ctr_tf.config import load
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +25,10 @@ def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("local")
     rng = random.Random(5)
     rows = ["user,time,item,price,click"]
-    for time in range(1500):
+    for second in range(1500):
         item = rng.randint(0, 29)
         click = int(rng.random() < (0.9 if item < 10 else 0.1))
-        rows.append(f"u{rng.randint(0, 19)},{time},i{item},{item + rng.random():.2f},{click}")
+        rows.append(f"u{rng.randint(0, 19)},{second},i{item},{item + rng.random():.2f},{click}")
     rows.insert(700, "u1,699,i3,not a price,1")
     (folder / "clicks.csv").write_text("\n".join(rows) + "\n")
     text = re.search(r"```yaml\n(schema:.*?)```", README.read_text(), re.DOTALL).group(1)
@@ -86,3 +90,35 @@ def test_a_changed_training_is_another_run(workspace):
     )
     other = stages.Workspace(found.root, changed)
     assert other.prepared == found.prepared and other.run != found.run
+
+
+def test_a_terminated_command_saves_and_the_next_one_resumes(workspace, tmp_path):
+    found, _, _ = workspace
+    config = tmp_path / "resume.yaml"
+    found.experiment.save(config)
+    command = [sys.executable, "-c", "from ctr_tf.cli import main; main()", "train", str(config)]
+    command += ["--workspace", str(found.root), "--set", "name=resumed"]
+    command += ["--set", f"prepared={found.prepared}", "--set"]
+    long = subprocess.Popen([*command, "train.epochs=100000"], cwd=ROOT, stderr=subprocess.PIPE)
+    (run,) = _wait_for(lambda: list(found.root.glob("runs/resumed/*/checkpoints/last/*.index")))[:1]
+    long.terminate()
+    _, said = long.communicate(timeout=60)
+    assert long.returncode == 143 and b"run it again to resume" in said
+    folder = run.parents[2]
+    assert not (folder / "stages" / "train.json").exists()
+    before = [json.loads(line)["step"] for line in (folder / "history.jsonl").open()]
+    again = subprocess.Popen([*command, "train.epochs=100000"], cwd=ROOT, stderr=subprocess.PIPE)
+    _wait_for(lambda: len((folder / "history.jsonl").read_text().splitlines()) > len(before))
+    again.kill()
+    again.communicate(timeout=60)
+    steps = [json.loads(line)["step"] for line in (folder / "history.jsonl").open()]
+    assert steps[: len(before)] == before and steps[len(before)] > before[-1]
+
+
+def _wait_for(condition):
+    """What the condition gives once it is true."""
+    for _ in range(600):
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("waited a minute in vain")

@@ -418,3 +418,9 @@ def test_a_catalogue_beyond_its_bound_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "MAX_BYTES", 5)
     with pytest.raises(PrepareError, match="at most 5 are held by every worker. Join the item"):
         prepare(tmp_path, SHOP, items={"path": "items.csv", "key": "item_id"})
+
+
+def test_a_misspelt_runner_option_is_an_error(tmp_path):
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 1, 1]])
+    with pytest.raises(PrepareError, match=r"no option '--direct_num_worker'; did you mean '--dir"):
+        prepare(tmp_path, SHOP, runner_options=["--direct_num_worker=2"])

@@ -131,3 +131,15 @@ def test_a_quote_that_is_never_closed_is_an_error(tmp_path):
     (tmp_path / "a.csv").write_text('id,title\n1,x\n2,"swallows\n3,the\n4,rest\n')
     with pytest.raises(PrepareError, match="a.csv: unreadable file after line 2: unexpected end"):
         read(tmp_path, path="a.csv")
+
+
+def test_spaces_are_stripped_and_missing_texts_are_empty(tmp_path):
+    (tmp_path / "a.csv").write_text("1, plain\n ?,NULL\n3 , ? \n")
+    source = {"path": "a.csv", "columns": COLUMNS}
+    found = read(tmp_path, **source, strip=True, missing=["?", "NULL"])
+    assert [row.values for row in found] == [("1", "plain"), ("", ""), ("3", "")]
+    assert [row.values for row in read(tmp_path, **source)] == [
+        ("1", " plain"),
+        (" ?", "NULL"),
+        ("3 ", " ? "),
+    ]

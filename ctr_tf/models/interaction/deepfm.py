@@ -53,6 +53,8 @@ class DeepFM(Body):
 
     def __init__(self, config: DeepFMConfig, widths: Widths):
         super().__init__(config, widths)
+        if not (widths.user or widths.context or widths.candidate):
+            raise ValueError("deepfm needs a feature that is no behaviour; the schema has none")
         self.deep = layers.SplitMLP(
             {
                 "user": widths.total("user") + sum(pooled_widths(widths)),
