@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ctr_tf import datasets, registry, stages
 from ctr_tf.config import load
+from ctr_tf.workspace import StageError, Workspace
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,8 +37,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 WORKSPACE = Path("workspace")
 
 
-def _open(config: Path, overrides: list[str] | None, root: Path) -> stages.Workspace:
-    return stages.Workspace(root.absolute(), load(config, overrides or []))
+def _open(config: Path, overrides: list[str] | None, root: Path) -> Workspace:
+    return Workspace(root.absolute(), load(config, overrides or []))
 
 
 @datasets_app.command("list")
@@ -131,7 +132,7 @@ def serve(
     """Serves the exported model over TF Serving's gRPC API, on loopback."""
     found = _open(config, set_, workspace)
     if not found.exported.exists():
-        raise stages.StageError(f"{found.exported}: not exported; run `ctr-tf export` first")
+        raise StageError(f"{found.exported}: not exported; run `ctr-tf export` first")
     _module(
         "serving.server",
         ["--model", found.experiment.name, "--folder", str(found.exported), "--port", str(port)],

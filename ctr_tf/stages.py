@@ -2,120 +2,29 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from ctr_tf import datasets
-from ctr_tf.config import Experiment, fingerprint
+from ctr_tf.config import fingerprint
 from ctr_tf.data.manifest import MANIFEST
-from ctr_tf.schema import Vector
 from ctr_tf.startup import start_tensorflow
+from ctr_tf.workspace import StageError, Workspace
 
 if TYPE_CHECKING:
     from ctr_tf.data.input import Input
     from ctr_tf.models.model import CTRModel
 
 
-class StageError(RuntimeError):
-    """A stage cannot run: what it needs is not there, or the job behind it failed."""
-
-
 class Interrupted(StageError):
     """A stage was asked to stop; what it had done is saved."""
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """The folders of one experiment under a root.
-
-    `datasets/<name>/` raw files, `prepared/<name>-<fingerprint>/` TFRecords,
-    `runs/<name>/<fingerprint>/` everything of one training run: a changed config is another folder,
-    so that nothing is ever mixed.
-
-    Args:
-        root: of all experiments.
-        experiment: whose folders.
-    """
-
-    root: Path
-    experiment: Experiment
-
-    @property
-    def dataset(self) -> Path:
-        """Where relative paths of `prepare` begin."""
-        name = self.experiment.dataset
-        return self.root / "datasets" / name if name else Path.cwd()
-
-    def sources(self) -> list[Path]:
-        """The raw files.
-
-        Raises:
-            StageError: a path matches no file.
-        """
-        prepare = self.experiment.prepare
-        if prepare.impressions is None:
-            raise StageError("prepare.impressions: the config names no log")
-        found: list[Path] = []
-        for source in (prepare.impressions, prepare.users, prepare.items):
-            if source is None:
-                continue
-            for pattern in [source.path] if isinstance(source.path, str) else source.path:
-                files = sorted(glob.glob(str(self.dataset / pattern), recursive=True))
-                if not files:
-                    hint = "; fetch the dataset first" if self.experiment.dataset else ""
-                    raise StageError(f"{self.dataset / pattern}: no such file{hint}")
-                found += map(Path, files)
-        return found
-
-    @cached_property
-    def data_fingerprint(self) -> str:
-        """Of the raw files and of all that preparation depends on, or of the prepared folder."""
-        if self.experiment.prepared:
-            return fingerprint((prepare(self) / MANIFEST).read_text(encoding="utf-8"))
-        own = self.experiment.dump()
-        stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in self.sources()]
-        ignored = ("runner", "runner_options")
-        settings = {key: value for key, value in own["prepare"].items() if key not in ignored}
-        return fingerprint([own["schema"], settings, stats])
-
-    @property
-    def prepared(self) -> Path:
-        """The folder of TFRecords."""
-        if self.experiment.prepared:
-            return Path(self.experiment.prepared).absolute()
-        name = self.experiment.dataset or self.experiment.name
-        return self.root / "prepared" / f"{name}-{self.data_fingerprint[:12]}"
-
-    @cached_property
-    def run_fingerprint(self) -> str:
-        """Of the data and of all that training depends on."""
-        own = self.experiment.dump()
-        tables = [
-            (f.table, Path(f.table).stat().st_size, Path(f.table).stat().st_mtime_ns)
-            for f in self.experiment.log.features.values()
-            if isinstance(f, Vector) and Path(f.table).exists()
-        ]
-        parts = [own[section] for section in ("input", "model", "train")]
-        return fingerprint([self.data_fingerprint, *parts, tables])
-
-    @property
-    def run(self) -> Path:
-        """The folder of the training run."""
-        return self.root / "runs" / self.experiment.name / self.run_fingerprint[:12]
-
-    @property
-    def exported(self) -> Path:
-        """The folder of model versions, as TF Serving wants it."""
-        return self.run / "export" / self.experiment.name
 
 
 def fetch(workspace: Workspace) -> None:
@@ -131,10 +40,8 @@ def prepare(workspace: Workspace) -> Path:
         StageError: the job failed; it has said why.
     """
     output = workspace.prepared
-    if (output / MANIFEST).exists():
+    if workspace.experiment.prepared or (output / MANIFEST).exists():
         return output
-    if workspace.experiment.prepared:
-        raise StageError(f"prepared: {output / MANIFEST}: no such file")
     own = workspace.experiment.dump()
     settings = {key: own[key] for key in ("schema", "prepare")}
     settings["root"] = str(workspace.dataset)

@@ -20,6 +20,7 @@ from ctr_tf import stages
 from ctr_tf.config import load
 from ctr_tf.evaluation.table import print_report
 from ctr_tf.startup import start_tensorflow
+from ctr_tf.workspace import Workspace
 from serving.catalogue import unseen_items
 from serving.score import compare
 
@@ -51,7 +52,7 @@ def main(config: str, root: str = "workspace") -> None:
     """Runs the demo of a config."""
     console = Console()
     began = time.monotonic()
-    workspace = stages.Workspace(Path(root).absolute(), load(config))
+    workspace = Workspace(Path(root).absolute(), load(config))
 
     def title(text: str) -> None:
         console.rule(f"{text} [{time.monotonic() - began:.0f} s]", align="left")

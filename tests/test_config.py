@@ -49,6 +49,12 @@ def test_defaults_overrides_and_the_resolved_config(write, tmp_path):
     assert load(tmp_path / "resolved.yaml") == experiment
 
 
+def test_numbers_are_read_as_people_write_them_and_quoted_ones_stay_text(write):
+    path = write(GOOD.replace("{column: click}", "{column: click, equals: '1e3'}"))
+    assert load(path, ["train.learning_rate=5e-4"]).train.learning_rate == 0.0005
+    assert load(path).log.tasks["click"].equals == "1e3"
+
+
 def test_an_included_file_is_overridden_key_by_key(write):
     write(GOOD, "base.yaml")
     path = write("include: base.yaml\nmodel: {rank: 2}\ninput: {batch_size: 7}\n")

@@ -8,6 +8,7 @@ import pytest
 
 from ctr_tf import stages
 from ctr_tf.config import load
+from ctr_tf.workspace import StageError, Workspace
 
 CONFIG = """\
 schema:
@@ -25,8 +26,8 @@ def workspace(tmp_path):
     path = tmp_path / "local.yaml"
     path.write_text(CONFIG.replace("LOG", str(log)))
 
-    def open_workspace(*overrides: str) -> stages.Workspace:
-        return stages.Workspace(tmp_path / "workspace", load(path, overrides))
+    def open_workspace(*overrides: str) -> Workspace:
+        return Workspace(tmp_path / "workspace", load(path, overrides))
 
     return open_workspace
 
@@ -56,16 +57,16 @@ def test_a_prepared_folder_needs_no_raw_log(workspace, tmp_path):
     assert found.run_fingerprint == workspace(f"prepared={made}").run_fingerprint
     (made / "manifest.json").write_text("{}")
     assert workspace(f"prepared={made}").run_fingerprint != found.run_fingerprint
-    with pytest.raises(stages.StageError, match="absent/manifest.json: no such file"):
-        stages.prepare(workspace(f"prepared={tmp_path / 'absent'}"))
+    with pytest.raises(StageError, match="absent/manifest.json: no such file"):
+        stages.train(workspace(f"prepared={tmp_path / 'absent'}"))
 
 
 def test_a_stage_that_fails_is_not_done(tmp_path):
     def work() -> dict:
-        raise stages.StageError("cut short")
+        raise StageError("cut short")
 
     for _ in range(2):
-        with pytest.raises(stages.StageError, match="cut short"):
+        with pytest.raises(StageError, match="cut short"):
             stages._stage(tmp_path, "train", "a", work)
     assert list(tmp_path.rglob("*.json")) == []
 
@@ -83,12 +84,12 @@ def test_folders_follow_what_their_content_depends_on(workspace, tmp_path):
 
 
 def test_what_is_missing_is_named(workspace, tmp_path):
-    with pytest.raises(stages.StageError, match="not prepared; run `ctr-tf prepare` first"):
+    with pytest.raises(StageError, match="not prepared; run `ctr-tf prepare` first"):
         stages.open_data(workspace())
     (tmp_path / "log.csv").unlink()
-    with pytest.raises(stages.StageError, match="log.csv: no such file"):
+    with pytest.raises(StageError, match="log.csv: no such file"):
         workspace().sources()
-    with pytest.raises(stages.StageError, match="prepare.impressions: the config names no log"):
+    with pytest.raises(StageError, match="prepare.impressions: the config names no log"):
         workspace("prepare.impressions=null").sources()
 
 
@@ -101,6 +102,6 @@ def test_prepared_once(workspace):
 
 
 def test_a_failed_preparation_is_an_error(workspace, capfd):
-    with pytest.raises(stages.StageError, match="prepare failed with exit code 2"):
+    with pytest.raises(StageError, match="prepare failed with exit code 2"):
         stages.prepare(workspace("schema.tasks.click.column=clock"))
     assert "did you mean 'click'?" in capfd.readouterr().err.replace("\n", " ")

@@ -26,6 +26,7 @@ from ctr_tf import metrics, stages
 from ctr_tf.config import Experiment, load
 from ctr_tf.data.manifest import Manifest
 from ctr_tf.optimizers.config import OptimizerConfig
+from ctr_tf.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -114,7 +115,7 @@ class Comparison:
         overrides = [f"train.seed={seed}", f"train.epochs={options.epochs}"]
         if options.max_steps:
             overrides.append(f"train.max_steps={options.max_steps}")
-        workspace = stages.Workspace(self.root, load(config, overrides))
+        workspace = Workspace(self.root, load(config, overrides))
         stages.fetch(workspace)
         prepared = stages.prepare(workspace)
         experiment = workspace.experiment

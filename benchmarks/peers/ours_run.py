@@ -13,11 +13,12 @@ import numpy as np
 from ctr_tf import stages
 from ctr_tf.config import load
 from ctr_tf.evaluation.predictions import Predictions
+from ctr_tf.workspace import Workspace
 
 
 def main(spec: dict) -> None:
     """Trains and scores as `spec` says; see `compare.py`."""
-    workspace = stages.Workspace(Path(spec["workspace"]), load(spec["config"], spec["overrides"]))
+    workspace = Workspace(Path(spec["workspace"]), load(spec["config"], spec["overrides"]))
     stages.train(workspace, progress=False)
     trained = json.loads((workspace.run / "stages" / "train.json").read_text(encoding="utf-8"))
     data = stages.open_data(workspace)

@@ -14,6 +14,7 @@ import pytest
 
 from ctr_tf import stages
 from ctr_tf.config import load
+from ctr_tf.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -38,7 +39,7 @@ def workspace(tmp_path_factory):
     experiment = load(path, ["input.batch_size=128", "train.epochs=3",
                              "train.learning_rate=0.02", "export.check_requests=2",
                              "export.warmup_requests=1"])
-    found = stages.Workspace(folder / "workspace", experiment)
+    found = Workspace(folder / "workspace", experiment)
     said: list[str] = []
     report = stages.run(found, said.append, progress=False)
     return found, report, said
@@ -78,7 +79,7 @@ def test_a_changed_evaluation_evaluates_again_and_trains_no_more(workspace):
     changed = found.experiment.model_copy(
         update={"evaluate": found.experiment.evaluate.model_copy(update={"precision_at": [3]})}
     )
-    report = stages.evaluate(stages.Workspace(found.root, changed), progress=False)
+    report = stages.evaluate(Workspace(found.root, changed), progress=False)
     assert "precision_at_3" in str(report)
     assert (found.run / "stages" / "train.json").read_text() == record
 
@@ -88,7 +89,7 @@ def test_a_changed_training_is_another_run(workspace):
     changed = found.experiment.model_copy(
         update={"train": found.experiment.train.model_copy(update={"seed": 1})}
     )
-    other = stages.Workspace(found.root, changed)
+    other = Workspace(found.root, changed)
     assert other.prepared == found.prepared and other.run != found.run
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ctr_tf import stages
 from ctr_tf.config import load
+from ctr_tf.workspace import Workspace
 
 CONFIG = Path(__file__).parents[2] / "configs" / "movielens" / "titles.yaml"
 GOOD, BAD = ("Étoile", "Voyage", "Spring"), ("Doom", "Crash", "Night")
@@ -47,7 +48,7 @@ def workspace(tmp_path_factory):
             "export.check_requests=2", "export.warmup_requests=1",
         ],
     )
-    found = stages.Workspace(folder / "workspace", experiment)
+    found = Workspace(folder / "workspace", experiment)
     stages.run(found, lambda line: None, progress=False)
     return found
 

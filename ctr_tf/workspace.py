@@ -1,0 +1,104 @@
+"""The folders of an experiment, each named by all that it depends on."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ctr_tf.config import Experiment, fingerprint
+from ctr_tf.data.manifest import MANIFEST
+from ctr_tf.schema import Vector
+
+
+class StageError(RuntimeError):
+    """A stage cannot run: what it needs is not there, or the job behind it failed."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one experiment under a root.
+
+    `datasets/<name>/` raw files, `prepared/<name>-<fingerprint>/` TFRecords,
+    `runs/<name>/<fingerprint>/` everything of one training run: a changed config is another folder,
+    so that nothing is ever mixed.
+
+    Args:
+        root: of all experiments.
+        experiment: whose folders.
+    """
+
+    root: Path
+    experiment: Experiment
+
+    @property
+    def dataset(self) -> Path:
+        """Where relative paths of `prepare` begin."""
+        name = self.experiment.dataset
+        return self.root / "datasets" / name if name else Path.cwd()
+
+    def sources(self) -> list[Path]:
+        """The raw files.
+
+        Raises:
+            StageError: a path matches no file.
+        """
+        prepare = self.experiment.prepare
+        if prepare.impressions is None:
+            raise StageError("prepare.impressions: the config names no log")
+        found: list[Path] = []
+        for source in (prepare.impressions, prepare.users, prepare.items):
+            if source is None:
+                continue
+            for pattern in [source.path] if isinstance(source.path, str) else source.path:
+                files = sorted(glob.glob(str(self.dataset / pattern), recursive=True))
+                if not files:
+                    hint = "; fetch the dataset first" if self.experiment.dataset else ""
+                    raise StageError(f"{self.dataset / pattern}: no such file{hint}")
+                found += map(Path, files)
+        return found
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """Of the raw files and of all that preparation depends on, or of the prepared folder."""
+        if self.experiment.prepared:
+            manifest = self.prepared / MANIFEST
+            if not manifest.exists():
+                raise StageError(f"prepared: {manifest}: no such file")
+            return fingerprint(manifest.read_text(encoding="utf-8"))
+        own = self.experiment.dump()
+        stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in self.sources()]
+        ignored = ("runner", "runner_options")
+        settings = {key: value for key, value in own["prepare"].items() if key not in ignored}
+        return fingerprint([own["schema"], settings, stats])
+
+    @property
+    def prepared(self) -> Path:
+        """The folder of TFRecords."""
+        if self.experiment.prepared:
+            return Path(self.experiment.prepared).absolute()
+        name = self.experiment.dataset or self.experiment.name
+        return self.root / "prepared" / f"{name}-{self.data_fingerprint[:12]}"
+
+    @cached_property
+    def run_fingerprint(self) -> str:
+        """Of the data and of all that training depends on."""
+        own = self.experiment.dump()
+        tables = [
+            (f.table, Path(f.table).stat().st_size, Path(f.table).stat().st_mtime_ns)
+            for f in self.experiment.log.features.values()
+            if isinstance(f, Vector) and Path(f.table).exists()
+        ]
+        parts = [own[section] for section in ("input", "model", "train")]
+        return fingerprint([self.data_fingerprint, *parts, tables])
+
+    @property
+    def run(self) -> Path:
+        """The folder of the training run."""
+        return self.root / "runs" / self.experiment.name / self.run_fingerprint[:12]
+
+    @property
+    def exported(self) -> Path:
+        """The folder of model versions, as TF Serving wants it."""
+        return self.run / "export" / self.experiment.name
