@@ -64,7 +64,7 @@ def unseen_items(
                 for name, spec in schema.sequences.items()
             ):
                 user = of
-            if of == user:
+            if of == user and (last is None or _time(found) >= _time(last)):
                 shard, last = file.name, found
         if last is not None:
             break
@@ -83,8 +83,7 @@ def unseen_items(
             items = _text(found, "request/items")
             met.update(items)
             labels = found.features.feature[f"labels/{task}"].float_list.value
-            time = _integers(found, "request/time")
-            liked += [((time or [0])[0], i) for i, label in zip(items, labels) if label > 0]
+            liked += [(_time(found), i) for i, label in zip(items, labels) if label > 0]
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         catalogue = {item["item_id"]: item["features"] for item in map(json.loads, lines)}
     unseen = sorted(set(catalogue) - met)
@@ -117,6 +116,10 @@ def _user_values(example: Any, schema: Schema) -> dict[str, Any]:
             lengths = _integers(example, f"{key}/lengths")
             values[spec.name] = [[next(rows) for _ in range(length)] for length in lengths]
     return values
+
+
+def _time(example: Any) -> int:
+    return (_integers(example, "request/time") or [0])[0]
 
 
 def _text(example: Any, key: str) -> list[str]:

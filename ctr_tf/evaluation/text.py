@@ -41,9 +41,11 @@ def value_text(metric: dict[str, Any]) -> tuple[str, str]:
 
 def note_of(name: str, metric: dict[str, Any]) -> str:
     """What a metric's value rests on: why it is undefined, what was left out."""
+    if metric["reason"]:
+        return metric["reason"]
     details = metric["details"]
-    parts = [metric["reason"]] if metric["reason"] else []
-    if name == "gauc_by_clicks" and not metric["reason"]:
+    parts = []
+    if name == "gauc_by_clicks":
         return "the same users, weighted by their positives"
     if "users_left_out" in details:
         parts.append(f"{details['users']:,} users")

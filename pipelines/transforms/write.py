@@ -5,15 +5,16 @@ shards -> WriteRecords -> three files each
 
 from __future__ import annotations
 
+import hashlib
 import marshal
 import os
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import apache_beam as beam
 
+from ctr_tf.data.config import PrepareConfig
 from ctr_tf.data.manifest import SPLITS
 from ctr_tf.data.records import RecordWriter
 from pipelines.transforms.catalogue import load_items
@@ -23,6 +24,7 @@ from pipelines.transforms.layout import Layout
 from pipelines.transforms.negatives import NegativeSampler
 from pipelines.transforms.rows import MICROSECONDS, TRAIN, Request
 from pipelines.transforms.sequences import History
+from pipelines.transforms.spill import Spill, read_spill
 from pipelines.transforms.users import User, read_users
 
 DIFFERS = "rows of one request differ in a user or context feature; the first row's is kept"
@@ -32,26 +34,31 @@ SCARCE = "fewer negatives than configured: the user met nearly every item"
 class SplitFile:
     """One split's file of one shard, and what it holds; made with its first record.
 
+    Requests arrive user by user and are written in the order of a hash: a training input, whose
+    shuffle buffer holds a part of the data, would otherwise meet one user after the other.
+
     Args:
         name: path within the output folder.
-        output: the output folder.
-        compression: `gzip` or `none`.
+        folders: where the job writes.
+        config: compression, and the seed of the order.
     """
 
-    def __init__(self, name: str, output: Path, compression: str):
-        self._path = output / name
+    def __init__(self, name: str, folders: Folders, config: PrepareConfig):
+        self._path = folders.output / name
         self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")
-        self._compression = compression
-        self._writer: RecordWriter | None = None
+        # A runner may run the same step twice at once; each has its own spill.
+        self._spilled = folders.work / f"{self._path.parent.name}{self._partial.name}"
+        self._spill: Spill | None = None
+        self._config = config
         self._name = name
         self.counts: Counter[str] = Counter()
         self.times: list[int] = []
 
     def write(self, record: bytes, request: Request, tasks: list[str], negatives: int) -> None:
         """Appends a request."""
-        if self._writer is None:
-            self._writer = RecordWriter(self._partial, self._compression)
-        self._writer.write(record)
+        if self._spill is None:
+            self._spill = Spill(self._spilled)
+        self._spill.append(self._place(request.id), record)
         self.counts["requests"] += 1
         self.counts["candidates"] += len(request.rows) + negatives
         self.counts["negatives"] += negatives
@@ -64,18 +71,27 @@ class SplitFile:
     def close(self) -> dict:
         """Completes the file and says what it holds."""
         found = {"counts": dict(self.counts), "times": self.times, "file": None}
-        if self._writer is not None:
-            self._writer.close()
+        if self._spill is not None:
+            self._spill.close()
+            with RecordWriter(self._partial, self._config.compression) as writer:
+                for _, record in read_spill(self._spilled):
+                    writer.write(record)
+            self._spilled.unlink()
             os.replace(self._partial, self._path)
             size = self._path.stat().st_size
             found["file"] = {"name": self._name, "records": self.counts["requests"], "size": size}
         return found
 
+    def _place(self, request: bytes) -> bytes:
+        """Where a request comes in the file's order: a hash that the seed decides."""
+        seed = b"order %d" % self._config.seed
+        return hashlib.blake2b(request, digest_size=8, key=seed).digest()
+
 
 @beam.typehints.with_input_types(int)
 @beam.typehints.with_output_types(str)
 class WriteRecords(beam.DoFn):
-    """Writes the TFRecord files of one shard, one user after the other.
+    """Writes the TFRecord files of one shard, holding one user at a time.
 
     Args:
         layout: where everything is read from.
@@ -101,10 +117,7 @@ class WriteRecords(beam.DoFn):
         self._warnings: Counter[str] = Counter()
         suffix = ".gz" if config.compression == "gzip" else ""
         part = f"part-{shard:05d}-of-{config.shards:05d}.tfrecord{suffix}"
-        files = [
-            SplitFile(f"{split}/{part}", self._folders.output, config.compression)
-            for split in SPLITS
-        ]
+        files = [SplitFile(f"{split}/{part}", self._folders, config) for split in SPLITS]
         for user in read_users(layout, self._folders, self._boundaries, shard):
             self._write(user, files)
         summary = {split: file.close() for split, file in zip(SPLITS, files)}

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ctr_tf.data.manifest import Manifest
+from ctr_tf.data.records import read_records
 from ctr_tf.schema import Schema
 from pipelines import prepare as module
 from pipelines.prepare import main
@@ -19,6 +20,7 @@ from pipelines.transforms.errors import PrepareError
 from tests.pipelines.jobs import (
     SHOP,
     SHOP_COLUMNS,
+    decode,
     prepare,
     read_rejects,
     read_split,
@@ -424,3 +426,18 @@ def test_a_misspelt_runner_option_is_an_error(tmp_path):
     write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 1, 1]])
     with pytest.raises(PrepareError, match=r"no option '--direct_num_worker'; did you mean '--dir"):
         prepare(tmp_path, SHOP, runner_options=["--direct_num_worker=2"])
+
+
+def test_requests_lie_in_an_order_that_mixes_users(tmp_path):
+    rows = [[f"u{n % 20}", "i", n, 1] for n in range(400)]
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, rows)
+
+    def users(seed):
+        prepare(tmp_path, SHOP, shards=1, seed=seed)
+        (path,) = (tmp_path / "out" / "train").iterdir()
+        return [decode(record)["request/user"][0] for record in read_records(path)]
+
+    found = users(1)
+    # User after user there would be 380 neighbours of one user; by chance there are 20.
+    assert sum(a == b for a, b in zip(found, found[1:])) < 45
+    assert users(1) == found and sorted(users(2)) == sorted(found) and users(2) != found
