@@ -40,7 +40,7 @@ class Vocabularies:
         self.schema = schema
         self.folder = Path(folder)
         self.sizes = {
-            name: sum(1 for _ in self.path(name).open("rb"))
+            name: _lines(self.path(name))
             for name, spec in schema.encoders.items()
             if isinstance(spec, (Categorical, Text)) and spec.encoding == "vocabulary"
         }
@@ -96,6 +96,11 @@ class Vocabularies:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no statistics; prepare the data again")
         return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def _read_table(name: str, spec: Vector) -> VectorTable:

@@ -21,7 +21,6 @@ _HOME = {
     "concat": "ctr_tf.layers.shapes",
     "fm_second_order": "ctr_tf.layers.interaction.fm",
     "fm_sums": "ctr_tf.layers.interaction.fm",
-    "masked_mean": "ctr_tf.layers.sequence.pooling",
     "over_candidates": "ctr_tf.layers.shapes",
     "per_candidate": "ctr_tf.layers.shapes",
     "pool": "ctr_tf.layers.sequence.pooling",

@@ -70,7 +70,7 @@ def pooled_history(user: UserSide) -> list[Tensor]:
     from ctr_tf import layers
 
     return [
-        layers.masked_mean(value, sequence.mask)
+        layers.pool(value, sequence.mask, "mean")
         for sequence in user.sequences.values()
         for value in sequence.values.values()
     ]

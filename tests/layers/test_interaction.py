@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ctr_tf.layers import Cross, fm_second_order, fm_sums, masked_mean, pool
+from ctr_tf.layers import Cross, fm_second_order, fm_sums, pool
 from tests.oracles.dcn_v2 import cross_full, cross_low_rank
 from tests.oracles.deepfm import fm_second_order as oracle_fm
 from tests.weights import array, layer_pair, randomise
@@ -63,10 +63,10 @@ def test_pool(combiner, expected):
     np.testing.assert_allclose(pool(values, mask, combiner), [[expected], [0.0]], rtol=1e-6)
 
 
-def test_masked_mean_is_numpys_masked_mean(rng):
+def test_mean_pooling_is_numpys_masked_mean(rng):
     values, mask = rng.normal(size=(4, 6, 3)).astype("float32"), rng.random((4, 6)) < 0.6
     mask[:, 0] = True
     where = np.broadcast_to(mask[..., None], values.shape)
     np.testing.assert_allclose(
-        masked_mean(values, mask), np.mean(values, axis=1, where=where), rtol=1e-5, atol=1e-6
+        pool(values, mask, "mean"), np.mean(values, axis=1, where=where), rtol=1e-5, atol=1e-6
     )

@@ -27,8 +27,3 @@ def pool(values: Tensor, mask: Tensor, combiner: Combiner) -> Tensor:
         return total
     count = ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1)
     return total / (ops.sqrt(count) if combiner == "sqrtn" else count)
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of values (..., L, D) over the True positions of mask (..., L): (..., D)."""
-    return pool(values, mask, "mean")
