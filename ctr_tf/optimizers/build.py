@@ -5,9 +5,13 @@ from __future__ import annotations
 import keras
 
 from ctr_tf.models.model import CTRModel
-from ctr_tf.optimizers.config import OptimizerConfig
+from ctr_tf.optimizers.config import OptimizerConfig, TableOptimizerConfig
 from ctr_tf.optimizers.groups import Group, GroupedOptimizer, variable_groups
+from ctr_tf.optimizers.lazy_adam import LazyAdam
 from ctr_tf.optimizers.schedule import WarmupPolynomial
+from ctr_tf.optimizers.sparse_adagrad import RowWiseAdagrad, SparseAdagrad
+from ctr_tf.optimizers.sparse_ftrl import SparseFtrl
+from ctr_tf.optimizers.sparse_sgd import SparseSGD
 
 _CLASSES = {
     "adam": keras.optimizers.Adam,
@@ -16,12 +20,22 @@ _CLASSES = {
     "ftrl": keras.optimizers.Ftrl,
     "sgd": keras.optimizers.SGD,
 }
+_OF_TOUCHED_ROWS = {
+    "adam": LazyAdam,
+    "adamw": LazyAdam,
+    "adagrad": SparseAdagrad,
+    "row_wise_adagrad": RowWiseAdagrad,
+    "ftrl": SparseFtrl,
+    "sgd": SparseSGD,
+}
 
 Optimizer = GroupedOptimizer | keras.optimizers.LossScaleOptimizer
 
 
 def keras_optimizer(config: OptimizerConfig, name: str) -> keras.optimizers.Optimizer:
     """The Keras optimiser of a resolved configuration, with its schedule.
+
+    That of touched rows takes gradients whose rows are distinct.
 
     Args:
         config: see `OptimizerConfig.resolved`.
@@ -41,6 +55,10 @@ def keras_optimizer(config: OptimizerConfig, name: str) -> keras.optimizers.Opti
             config.end_learning_rate,
             config.power,
         )
+    if isinstance(config, TableOptimizerConfig) and config.rows == "touched":
+        own = {"decay": config.weight_decay} if config.name == "adamw" else {}
+        # The training step sums repeated rows.
+        return _OF_TOUCHED_ROWS[config.name](learning_rate=rate, distinct=True, name=name, **own)
     own = {"weight_decay": config.weight_decay} if config.name == "adamw" else {}
     return _CLASSES[config.name](learning_rate=rate, name=name, **own)
 

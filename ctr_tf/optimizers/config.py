@@ -59,3 +59,26 @@ class OptimizerConfig(Config):
         if self.decay == "polynomial" and self.decay_steps is None:
             update["decay_steps"] = max(1, planned_steps - self.warmup_steps)
         return self.model_copy(update=update)
+
+
+class TableOptimizerConfig(OptimizerConfig):
+    """The optimiser of the embedding tables.
+
+    Args:
+        name: as of the dense part, or `row_wise_adagrad`, whose state is one number a row.
+        rows: `touched`, those of the batch alone (adam is lazy then), or `all` of a table, at each
+            step, as the dense part is updated.
+
+    Example:
+        >>> TableOptimizerConfig(name="row_wise_adagrad").rows
+        'touched'
+    """
+
+    name: Literal["adam", "adamw", "adagrad", "row_wise_adagrad", "ftrl", "sgd"] = "adam"
+    rows: Literal["touched", "all"] = "touched"
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> "TableOptimizerConfig":
+        if self.name == "row_wise_adagrad" and self.rows == "all":
+            raise ValueError("rows: row_wise_adagrad updates touched rows; set rows: touched")
+        return self

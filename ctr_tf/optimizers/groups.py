@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from ctr_tf.models.model import CTRModel
+from ctr_tf.optimizers.sparse import SparseOptimizer
 from ctr_tf.types import Tensor
 
 
@@ -81,7 +82,8 @@ class GroupedOptimizer:
         """Updates the variables, within a replica.
 
         Args:
-            gradients: dense, summed over replicas, one a variable.
+            gradients: summed over replicas, one a variable; of tables `tf.IndexedSlices` whose
+                rows are distinct.
             trainable_variables: every variable of the groups, in any order.
         """
         of = {id(v): gradient for v, gradient in zip(trainable_variables, gradients, strict=True)}
@@ -89,6 +91,8 @@ class GroupedOptimizer:
             own = [of[id(variable)] for variable in group.variables]
             if group.clip_norm is not None:
                 own, _ = tf.clip_by_global_norm(own, group.clip_norm)
+            if not isinstance(group.optimizer, SparseOptimizer):
+                own = [tf.convert_to_tensor(gradient) for gradient in own]
             group.optimizer.apply(own, group.variables)
 
     @property

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ctr_tf.config_base import Config
-from ctr_tf.optimizers.config import OptimizerConfig
+from ctr_tf.optimizers.config import OptimizerConfig, TableOptimizerConfig
 
 
 class EarlyStoppingConfig(Config):
@@ -32,7 +32,8 @@ class TrainConfig(Config):
         max_steps: a bound on the optimiser steps of the run.
         learning_rate: the peak rate of every optimiser that sets none.
         dense: the optimiser of the dense part.
-        tables: the optimiser of the embedding tables; the dense one's settings by default.
+        tables: the optimiser of the embedding tables; by default the dense one's settings, on the
+            rows that a batch touches.
         task_weights: the weight of each task's loss; 1 by default.
         strategy: `one` device, `mirrored` over the local ones, or `multi_worker` (TF_CONFIG).
         steps_per_call: training steps in one call of the compiled function.
@@ -53,7 +54,7 @@ class TrainConfig(Config):
     max_steps: PositiveInt | None = None
     learning_rate: PositiveFloat = 1e-3
     dense: OptimizerConfig = OptimizerConfig()
-    tables: OptimizerConfig | None = None
+    tables: TableOptimizerConfig | None = None
     task_weights: dict[str, NonNegativeFloat] = {}
     strategy: Literal["one", "mirrored", "multi_worker"] = "one"
     steps_per_call: PositiveInt = 1
@@ -81,7 +82,8 @@ class TrainConfig(Config):
             >>> found["dense"].learning_rate, found["tables"].learning_rate
             (0.01, 0.01)
         """
+        tables = self.tables or TableOptimizerConfig(**self.dense.model_dump())
         return {
             "dense": self.dense.resolved(self.learning_rate, planned_steps),
-            "tables": (self.tables or self.dense).resolved(self.learning_rate, planned_steps),
+            "tables": tables.resolved(self.learning_rate, planned_steps),
         }

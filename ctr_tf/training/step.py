@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from ctr_tf.models.model import CTRModel
 from ctr_tf.optimizers.build import Optimizer
+from ctr_tf.optimizers.sparse import distinct_rows
 from ctr_tf.schema import CANDIDATES_MASK
 
 
@@ -36,7 +38,8 @@ class TrainStep:
     The loss is sum_t w_t (sum of weights * losses) / (sum of weights), with both sums over all
     candidates of all replicas and of all accumulated batches, plus the regularisers once: a step
     equals that of one device with one large batch. Batch statistics are of a batch over all
-    replicas; accumulated batches each have their own.
+    replicas; accumulated batches each have their own. Gradients of embedding tables stay
+    `tf.IndexedSlices`: of each row that a step touches there is one, summed.
 
     Args:
         model: built under `strategy`.
@@ -59,6 +62,9 @@ class TrainStep:
         self.optimizer = optimizer
         self.strategy = strategy
         self.task_weights = {task: task_weights.get(task, 1.0) for task in model.schema.tasks}
+        tables = model.embedder.tables
+        self._tables = {variable.path for variable in tables.variables} if tables else set()
+        self._l2 = tables.l2 if tables else {}
         self.traces = 0
         self._compiled = tf.function(self._steps, reduce_retracing=True)
 
@@ -97,24 +103,52 @@ class TrainStep:
         weights = dict(zip(self.task_weights, tf.unstack(totals)))
         share = 1.0 / (replica.num_replicas_in_sync * len(batches))
         variables = [variable.value for variable in self.model.trainable_variables]
-        gradients, losses = None, tf.zeros((2,))
+        found, losses = [], tf.zeros((2,))
         for batch in batches:
             with tf.GradientTape() as tape:
                 loss = self._loss(batch, weights)
                 regularisation = tf.add_n([0.0, *self.model.losses]) * share
-                objective = loss + regularisation
-                if hasattr(self.optimizer, "scale_loss"):
-                    objective = self.optimizer.scale_loss(objective)
-            found = tape.gradient(
-                objective, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-            )
-            # Dense: repeated rows of a table have to be summed before they are squared.
-            found = [tf.convert_to_tensor(gradient) for gradient in found]
-            gradients = found if gradients is None else [a + b for a, b in zip(gradients, found)]
+                objective = (loss + regularisation) * self._loss_scale()
+            found.append(tape.gradient(objective, variables))
             losses += tf.stack([loss, regularisation])
+        gradients = [
+            self._summed(variable, parts)
+            for variable, parts in zip(self.model.trainable_variables, zip(*found))
+        ]
+        if replica.num_replicas_in_sync > 1:
+            # Fewer rows to tell the other replicas of.
+            gradients = [_distinct(gradient) for gradient in gradients]
         *gradients, losses = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, losses])
+        gradients, penalty = self._regularised([_distinct(gradient) for gradient in gradients])
         self.optimizer.apply(gradients, self.model.trainable_variables)
-        return tf.concat([losses, totals[-2:]], axis=0)
+        return tf.concat([losses + tf.stack([0.0, penalty]), totals[-2:]], axis=0)
+
+    def _loss_scale(self) -> tf.Tensor | float:
+        """What the optimiser divides gradients by."""
+        scaled = getattr(self.optimizer, "scale_loss", None)
+        return scaled(1.0) if scaled else 1.0
+
+    def _summed(
+        self, variable: keras.Variable, parts: Sequence[tf.Tensor | tf.IndexedSlices | None]
+    ) -> tf.Tensor | tf.IndexedSlices:
+        """One variable's gradient, of the batches' own; None where a batch does not reach it."""
+        present = [part for part in parts if part is not None]
+        if variable.path in self._tables:
+            return _joined(present, variable)
+        return tf.add_n(present) if present else tf.zeros(variable.shape, variable.dtype)
+
+    def _regularised(self, gradients: list) -> tuple[list, tf.Tensor]:
+        """Gradients with those of the squared norms of the touched rows; the sum of the latter."""
+        penalty, scale = tf.zeros(()), self._loss_scale()
+        for i, variable in enumerate(self.model.trainable_variables):
+            l2 = self._l2.get(variable.path)
+            if l2:
+                found = gradients[i]
+                rows = tf.cast(tf.gather(variable.value, found.indices), tf.float32)
+                penalty += l2 * tf.reduce_sum(tf.square(rows))
+                values = found.values + 2 * l2 * scale * rows
+                gradients[i] = tf.IndexedSlices(values, found.indices, found.dense_shape)
+        return gradients, penalty
 
     def _totals(self, batches: list[dict], stop: tf.Tensor) -> tf.Tensor:
         """This replica's label weight of each task, its impressions, its wish to stop."""
@@ -138,3 +172,20 @@ class TrainStep:
                 for task, weight in self.task_weights.items()
             ]
         )
+
+
+def _joined(parts: Sequence[tf.IndexedSlices], variable: keras.Variable) -> tf.IndexedSlices:
+    """Gradients of one table as one, rows as often as they come."""
+    shape = tf.constant(list(variable.shape), tf.int64)
+    if not parts:
+        none = tf.zeros((0, variable.shape[-1]))
+        return tf.IndexedSlices(none, tf.zeros((0,), tf.int32), shape)
+    values = [part.values for part in parts]
+    indices = [part.indices for part in parts]
+    if len(parts) == 1:
+        return tf.IndexedSlices(values[0], indices[0], shape)
+    return tf.IndexedSlices(tf.concat(values, axis=0), tf.concat(indices, axis=0), shape)
+
+
+def _distinct(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
+    return distinct_rows(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient

@@ -82,14 +82,29 @@ def test_steps_are_traced_once_whatever_the_shapes_and_their_number():
     assert not stats.stop and step(iterator, 1, stop=True).stop
 
 
-def test_regularisation_is_reported_apart_from_the_loss():
+@pytest.mark.parametrize("rows", ["touched", "all"])
+def test_the_rows_of_a_batch_alone_are_regularised_and_the_norm_is_reported(rows):
     data, model = MemoryInput(8), dcn(l2=0.5)
-    optimizer = build_optimizer(model, TrainConfig().optimizers(1))
-    norm = sum(float(tf.reduce_sum(stack.value**2)) for stack in model.embedder.tables.stacks)
+    config = TrainConfig(learning_rate=0.1, tables={"name": "sgd", "rows": rows})
+    optimizer = build_optimizer(model, config.optimizers(1))
+    (batch,) = data.training(0)
+    features = batch["features"]
+    touched = np.unique(np.concatenate([features["item_id"], features["history_item_id"]], axis=1))
+    before = model.embedder.tables.table("item_id")
+    with tf.GradientTape() as tape:
+        losses = model.heads.losses_of(model(features, training=True), batch["labels"])
+        loss = tf.reduce_sum(losses["click"] * batch["weights"]["click"]) / 20
+    gradient = tape.gradient(loss, model.embedder.tables.weights[0].value)
+    gradient = tf.convert_to_tensor(gradient).numpy()
     strategy = tf.distribute.get_strategy()
     stats = TrainStep(model, optimizer, strategy, {})(training_batches(data, strategy, 0, 0), 1)
+    assert 0 < len(touched) < ITEMS and stats.impressions[0] == 20
+    norm = np.square(before[touched]).sum()
     assert stats.regularisation[0] == pytest.approx(0.5 * norm, rel=1e-5)
-    assert stats.impressions[0] == 20
+    gradient[touched] += 2 * 0.5 * before[touched]
+    np.testing.assert_allclose(
+        model.embedder.tables.table("item_id"), before - 0.1 * gradient, atol=1e-6
+    )
 
 
 def test_validation_metrics_and_the_best_checkpoint(tmp_path):
