@@ -10,6 +10,7 @@ from keras import ops
 
 from ctr_tf.layers.embedding.config import EmbeddingConfig
 from ctr_tf.layers.embedding.tables import EmbeddingTables, TableSpec
+from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sequence.pooling import pool
 from ctr_tf.schema import REQUEST_TIME, Categorical, Numeric, Schema, Text, Vector
 from ctr_tf.types import Behaviours, CandidateSide, ContextSide, Fields, Tensor, UserSide, Widths
@@ -69,7 +70,9 @@ class Embedder(keras.layers.Layer):
                     own = {**table.model_dump(), "width": width}
                     specs.append(TableSpec(f"{name}/{view}", rows[name], **own))
         with keras.name_scope(self.name):
-            self.tables = EmbeddingTables(specs, name="tables") if specs else None
+            self.tables = (
+                EmbeddingTables(specs, config.shard_rows, name="tables") if specs else None
+            )
         self.vectors = {}
         self.projections = {}
         for name, feature in schema.encoders.items():
@@ -124,22 +127,23 @@ class Embedder(keras.layers.Layer):
 
     def user(self, features: dict[str, Tensor], weight: Tensor) -> UserSide:
         """The user side, its sequences included."""
-        requests = []
+        requests, packings = [], {}
         for name, spec in self.schema.sequences.items():
-            requests += [
-                (self.schema.encoder(a, name), features[f"{name}_{a}"]) for a in spec.attributes
-            ]
+            packing = packings[name] = Packing.of(features[f"{name}_mask"])
+            for attribute in spec.attributes:
+                index = packing.pack(features[f"{name}_{attribute}"])
+                requests.append((self.schema.encoder(attribute, name), index))
         # One call for fields and sequences alike, so that each stack is read once.
         fields, rows = self._fields("user", features, requests)
         sequences = {}
         for name, spec in self.schema.sequences.items():
             values = {}
             for attribute in spec.attributes:
-                value, encoder = rows.pop(0), self.schema.attribute(name, attribute)
+                (_, index), value = requests.pop(0), rows.pop(0)
+                encoder = self.schema.attribute(name, attribute)
                 if encoder.multi:
-                    valid = features[f"{name}_{attribute}"] != 0
-                    value = pool(value, valid, encoder.combiner)
-                values[attribute] = _cut(value, features[f"{name}_mask"])
+                    value = pool(value, index != 0, encoder.combiner)
+                values[attribute] = packings[name].unpack(value)
             sequences[name] = Behaviours(
                 values, features[f"{name}_mask"], features.get(f"{name}_time")
             )

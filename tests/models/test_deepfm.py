@@ -52,7 +52,7 @@ def test_context_in_the_user_tower(rng):
 
 def test_orthogonal_embeddings_have_no_second_order(rng):
     model = build("deepfm", "criteo", rng)
-    (wide,) = (stack for stack in model.embedder.tables.stacks if stack.shape[-1] == 4)
+    (wide,) = (stack for stack in model.embedder.tables.weights if stack.shape[-1] == 4)
     # Field c_n lies along axis n, and numbers are embedded as zero.
     table = np.zeros(wide.shape)
     for n in range(4):

@@ -16,17 +16,25 @@ class TableConfig(Config):
         width: columns of the table.
         initializer: distribution of the initial values.
         scale: its standard deviation, or half the range of `uniform`.
-        l2: weight of the squared norm added to the loss.
+        l2: weight of the squared norm of the rows that a batch touches, added to the loss.
+        dtype: in which the table is stored; the optimiser's state is float32 in any case.
     """
 
     width: PositiveInt | None = None
     initializer: Literal["normal", "uniform", "zeros"] | None = None
     scale: NonNegativeFloat | None = None
     l2: NonNegativeFloat | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
 
 
 class EmbeddingConfig(Config):
-    """Width, initialiser and regulariser of the tables, by default and by name.
+    """Width, initialiser, regulariser and dtype of the tables, by default and by name.
+
+    Args:
+        width, initializer, scale, l2, dtype: see `TableConfig`.
+        tables: what differs, by table.
+        shard_rows: the most rows of one variable; tables of one kind share a variable, and a
+            larger one is cut into several. No bound by default.
 
     Example:
         >>> config = EmbeddingConfig(width=8, tables={"item_id": {"width": 32}})
@@ -38,7 +46,9 @@ class EmbeddingConfig(Config):
     initializer: Literal["normal", "uniform", "zeros"] = "normal"
     scale: NonNegativeFloat = 0.01
     l2: NonNegativeFloat = 0.0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     tables: dict[str, TableConfig] = {}
+    shard_rows: PositiveInt | None = None
 
     def table(self, name: str) -> TableConfig:
         """The configuration of one table with every default filled in."""
