@@ -15,6 +15,7 @@ _HOME = {
     "EmbeddingTables": "ctr_tf.layers.embedding.tables",
     "MLP": "ctr_tf.layers.dense",
     "MaskedBatchNorm": "ctr_tf.layers.normalization",
+    "Packing": "ctr_tf.layers.packing",
     "SplitDense": "ctr_tf.layers.dense",
     "SplitMLP": "ctr_tf.layers.dense",
     "TableSpec": "ctr_tf.layers.embedding.tables",

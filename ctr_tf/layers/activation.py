@@ -40,7 +40,8 @@ class Dice(keras.layers.Layer):
 
     def call(self, x: Tensor, weights: Tensor | None = None, training: bool = False) -> Tensor:
         p = ops.sigmoid(self.norm(x, weights, training=training))
-        return x * (p + (1 - p) * ops.cast(self.alpha, x.dtype))
+        alpha = ops.cast(self.alpha, x.dtype)
+        return x * (p * (1 - alpha) + alpha)
 
 
 class _Stateless(keras.layers.Layer):

@@ -48,24 +48,34 @@ class SplitDense(keras.layers.Layer):
         )
         self.built = True
 
-    def part(self, name: str, x: Tensor | None) -> Tensor | None:
-        """x (..., part width) times its rows of the kernel: (..., U); None for an absent part."""
-        if x is None:
-            return None
+    def rows(self, name: str) -> Tensor:
+        """The rows of the kernel that a part is multiplied by: (part width, U)."""
         start = 0
         for other, width in self.parts.items():
             if other == name:
-                return ops.matmul(x, ops.cast(self.kernel[start : start + width], x.dtype))
+                return self.kernel[start : start + width]
             start += width
         raise ValueError(f"no part {name!r}; parts: {', '.join(self.parts)}")
 
-    def join(self, products: Sequence[Tensor | None]) -> Tensor:
-        """The sum of the parts' products, broadcast against each other, plus the bias."""
-        present = [product for product in products if product is not None]
-        result = present[0]
-        for product in present[1:]:
+    def part(self, name: str, x: Tensor | None) -> Tensor | None:
+        """x (..., part width) times its rows of the kernel: (..., U); None for an absent part."""
+        return None if x is None else ops.matmul(x, ops.cast(self.rows(name), x.dtype))
+
+    def join(self, products: Sequence[Tensor | None], bias: bool = True) -> Tensor:
+        """The sum of the parts' products, broadcast against each other, plus the bias.
+
+        Args:
+            products: of `part`; None for an absent part.
+            bias: whether it is added, to the first product: that with fewest positions is best
+                given first. A product that came out of `join` has it already.
+        """
+        first, *others = [product for product in products if product is not None]
+        result = first
+        if bias and self.bias is not None:
+            result = first + ops.cast(self.bias, first.dtype)
+        for product in others:
             result = result + product
-        return result if self.bias is None else result + ops.cast(self.bias, result.dtype)
+        return result
 
 
 class MLP(keras.layers.Layer):
@@ -162,5 +172,6 @@ class SplitMLP(keras.layers.Layer):
         products: Sequence[Tensor | None],
         weights: Tensor | None = None,
         training: bool = False,
+        bias: bool = True,
     ) -> Tensor:
-        return self.rest(self.split.join(products), weights, training=training)
+        return self.rest(self.split.join(products, bias), weights, training=training)

@@ -22,7 +22,8 @@ class MaskedBatchNorm(keras.layers.Layer):
         scale: whether a learned factor is applied.
 
     Shapes:
-        x: (..., D); weights: broadcast to x's shape without its last axis.
+        x: (..., D); weights: broadcast to x's shape without its last axis. In training the output
+        at a position of weight 0 means nothing, and the gradient there must be 0.
 
     Example:
         >>> norm = MaskedBatchNorm(momentum=0.0)
@@ -61,43 +62,58 @@ class MaskedBatchNorm(keras.layers.Layer):
         # In float32 whatever the policy: in float16 the factor of a small variance overflows.
         wide = ops.cast(x, "float32")
         if training:
-            mean, variance = self._moments(wide, weights)
+            y = self._normalised(wide, weights)
         else:
-            mean, variance = self.moving_mean.value, self.moving_variance.value
-        factor = ops.rsqrt(variance + self.epsilon)
+            factor = ops.rsqrt(self.moving_variance.value + self.epsilon)
+            y = (wide - self.moving_mean.value) * factor
         if self.scale:
-            factor = factor * ops.cast(self.gamma, "float32")
-        y = (wide - mean) * factor
+            y = y * ops.cast(self.gamma, "float32")
         if self.center:
             y = y + ops.cast(self.beta, "float32")
         return ops.cast(y, x.dtype)
 
-    def _moments(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-        width = x.shape[-1]
-        ones = ops.ones_like(x[..., 0])
-        weights = ones if weights is None else ones * ops.cast(weights, "float32")
-        rows = ops.shape(x)[0]
-        x = ops.reshape(x, (rows, -1, width))
-        weights = ops.reshape(weights, (rows, -1, 1))
-        # A padded position may hold anything, so it is cut out before it is multiplied. Taken
-        # around the moving mean, the difference of squares below cancels little.
-        shift = self.moving_mean.value
-        x = ops.where(weights > 0, x - shift, 0.0)
-        sums = ops.concatenate(
-            [
-                ops.sum(weights * x, axis=1),
-                ops.sum(weights * ops.square(x), axis=1),
-                ops.sum(weights, axis=1),
-            ],
-            axis=-1,
+    def _normalised(self, x: Tensor, weights: Tensor | None) -> Tensor:
+        """(x - mean) / sqrt(variance + epsilon), which is a pass over x less at each turn than
+        differentiation of its parts would be; moves the moving statistics."""
+        shape, width = ops.shape(x), x.shape[-1]
+        x = ops.reshape(x, (-1, width))
+        if weights is None:
+            weights = ops.ones((1, ops.shape(x)[0]))
+        else:
+            ones = ops.ones((*shape[:-1], 1))
+            weights = ops.reshape(ones * ops.cast(weights, "float32")[..., None], (1, -1))
+            # A padded position may hold anything, so it is cut out before it is multiplied.
+            x = ops.where(ops.transpose(weights) > 0, x, 0.0)
+        fixed = ops.stop_gradient(x)
+        sums = _replica_mean(
+            ops.concatenate([ops.sum(weights, axis=1, keepdims=True), weights @ fixed], axis=1)
         )
-        # Each row's sums are averaged over the rows of every replica; the row count cancels.
-        sums, _ = ops.moments(sums, axes=[0], synchronized=True)
-        total = ops.maximum(sums[-1], 1e-12)
-        mean = sums[:width] / total
-        variance = ops.maximum(sums[width : 2 * width] / total - ops.square(mean), 0.0)
-        mean = mean + shift
-        keep = ops.where(sums[-1] > 0, self.momentum, 1.0)
-        self.moving_mean.assign(self.moving_mean.value * keep + mean * (1 - keep))
-        self.moving_variance.assign(self.moving_variance.value * keep + variance * (1 - keep))
-        return mean, variance
+        total = ops.maximum(sums[:, :1], 1e-12)
+        mean = sums[:, 1:] / total
+        variance = _replica_mean(weights @ ops.square(fixed - mean)) / total
+        keep = ops.where(sums[0, 0] > 0, self.momentum, 1.0)
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving.value * keep + value[0] * (1 - keep))
+        factor = ops.rsqrt(variance + self.epsilon)
+        share = weights / total
+
+        @ops.custom_gradient
+        def standardise(x: Tensor):
+            y = (x - mean) * factor
+
+            def gradient(*args, upstream=None):
+                upstream = args[0] if upstream is None else upstream
+                everywhere = ops.ones_like(weights)
+                of_mean = _replica_mean(everywhere @ upstream) * factor
+                of_variance = _replica_mean(everywhere @ (upstream * y)) * factor
+                through = (y * of_variance + of_mean) * ops.transpose(share)
+                return upstream * factor - through
+
+            return y, gradient
+
+        return ops.reshape(standardise(x), shape)
+
+
+def _replica_mean(row: Tensor) -> Tensor:
+    """The mean over all replicas of a (1, D) of each; ratios of such are those of sums."""
+    return ops.moments(row, axes=[0], keepdims=True, synchronized=True)[0]

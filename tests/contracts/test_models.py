@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from ctr_tf import registry
+from ctr_tf.layers.packing import padded
 from ctr_tf.models.model import CTRModel
 from ctr_tf.schema import CANDIDATES_MASK
 from tests.cases import CASES, batch, build, feature_axes, labels_of, tile
@@ -96,6 +97,20 @@ def test_padding_changes_nothing(model, case, rng, training, longer):
     assert_same(made_statistics, statistics, 1e-5)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_packed_and_padded_forms_agree(model, case, rng, training):
+    features = batch(case, rng)
+    labels = labels_of(case, features, rng)
+    outputs, gradients, statistics = step(model, features, labels, training)
+    with padded():
+        others = step(model, features, labels, training)
+    valid = np.nonzero(features[CANDIDATES_MASK])
+    for task, value in outputs.items():
+        np.testing.assert_allclose(others[0][task][valid], value[valid], atol=1e-5)
+    assert_same(others[1], gradients, 1e-4)
+    assert_same(others[2], statistics, 1e-5)
+
+
 def last_rows(case):
     """The last row of the table of each index input."""
     case, found = CASES[case], {}
@@ -111,7 +126,7 @@ def poison_last_rows(model, case):
     tables = model.embedder.tables
     for table, (stack, start) in tables.place.items():
         last = start + CASES[case].rows[table.split("/")[0]] - 1
-        tables.stacks[stack].value[last].assign([np.nan] * tables.specs[table].width)
+        tables.weights[stack].value[last].assign([np.nan] * tables.specs[table].width)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -247,7 +262,7 @@ def test_each_stack_is_read_once_a_side(model, case, rng):
     for side, embed in sides.items():
         traced = tf.function(lambda embed=embed: vars(embed())["fields"].values)
         captured = {id(o) for o, _ in traced.get_concrete_function().graph.captures}
-        for stack in embedder.tables.stacks:
+        for stack in embedder.tables.weights:
             if id(stack.value.handle) in captured:
                 assert gathers(traced, stack) == 1, (side, stack.name)
                 read[side] += 1
@@ -280,7 +295,7 @@ def test_config_round_trip(model):
 
 def test_loss_falls_on_planted_data(pair, case, rng):
     model = build(*pair, rng)
-    for stack in model.embedder.tables.stacks:
+    for stack in model.embedder.tables.weights:
         stack.assign(0.1 * stack.numpy())
     features = batch(case, rng, requests=64)
     mask = features[CANDIDATES_MASK]

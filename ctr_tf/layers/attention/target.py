@@ -9,6 +9,7 @@ from keras import ops
 
 from ctr_tf.layers.dense import SplitMLP
 from ctr_tf.layers.names import Activation
+from ctr_tf.layers.packing import Packing
 from ctr_tf.types import Tensor
 
 
@@ -18,7 +19,7 @@ class ActivationUnit(keras.layers.Layer):
     v_U(A) = sum_j a(e_j, v_A) e_j, where a is an MLP over [q, k, q - k, q * k] and its weights are
     not normalised (softmax over the valid behaviours by option). The MLP's first layer is linear in
     q and k up to the product: q (W_q + W_d) + k (W_k - W_d) + (q * k) W_p + b, so the key part is
-    projected once a user.
+    projected once a user. All of it is pointwise over behaviours: valid ones alone are computed.
 
     Args:
         width: D, of a query and of the part of a key that it is compared with.
@@ -58,12 +59,10 @@ class ActivationUnit(keras.layers.Layer):
         self.score = keras.layers.Dense(1, name="score")
 
     def project_keys(self, keys: Tensor) -> Tensor:
-        """What the MLP's first layer makes of the keys (B, L, D + E) alone: (B, L, units[0])."""
-        own = keys[..., : self.width]
-        product = self.mlp.part("k", own) - self.mlp.part("q-k", own)
-        if keys.shape[-1] > self.width:
-            product = product + self.mlp.part("extra", keys[..., self.width :])
-        return product
+        """What the MLP's first layer makes of keys (..., D + E) alone: (..., units[0])."""
+        rows = self.mlp.split.rows
+        kernel = ops.concatenate([rows("k") - rows("q-k"), rows("extra")])
+        return ops.matmul(keys, ops.cast(kernel, keys.dtype))
 
     def call(
         self,
@@ -75,22 +74,28 @@ class ActivationUnit(keras.layers.Layer):
         weights: Tensor | None = None,
         training: bool = False,
     ) -> Tensor:
-        query_part = self.mlp.part("q", queries) + self.mlp.part("q-k", queries)
-        product = queries[:, :, None, :] * keys[:, None, :, : self.width]
-        valid = ops.cast(mask, "float32")[:, None, :]
-        hidden = self.mlp(
-            [
-                query_part[:, :, None, :],
-                projected_keys[:, None, :, :],
-                self.mlp.part("q*k", product),
-            ],
-            valid if weights is None else valid * ops.cast(weights, "float32")[:, :, None],
-            training=training,
-        )
-        scores = ops.squeeze(self.score(hidden), axis=-1)
+        packing, split = Packing.of(mask), self.mlp.split
+        valid = packing.weights[:, None]
+        if weights is not None:
+            valid = valid * packing.spread(ops.cast(weights, "float32"))
+        kernel = ops.cast(split.rows("q") + split.rows("q-k"), queries.dtype)
+        # The bias here, where there are fewest positions.
+        of_query = split.join([ops.matmul(queries, kernel)])
+        compared = packing.pack(keys)
+        if keys.shape[-1] > self.width:
+            compared = ops.split(compared, [self.width], axis=-1)[0]
+        product = packing.spread(queries) * ops.expand_dims(compared, 1)
+        products = [
+            self.mlp.part("q*k", product),
+            ops.expand_dims(packing.pack(projected_keys), 1),
+            packing.spread(of_query),
+        ]
+        scores = self.score(self.mlp(products, valid, training=training, bias=False))
         if self.softmax:
             # The lowest finite score instead of -inf: a row of padding alone must not give NaN.
-            scores = ops.where(mask[:, None, :], ops.cast(scores, "float32"), -1e9)
-            scores = ops.softmax(scores, axis=-1)
-        scores = ops.where(mask[:, None, :], ops.cast(scores, values.dtype), 0)
-        return ops.matmul(scores, values)
+            dense = ops.cast(packing.unpack(scores), "float32")
+            dense = ops.where(mask[:, :, None, None], dense, -1e9)
+            # Over the last axis: Keras warns of another one of length 1.
+            dense = ops.softmax(ops.moveaxis(dense, 1, -1))
+            scores = packing.pack(ops.cast(ops.moveaxis(dense, -1, 1), values.dtype))
+        return packing.sum(scores * ops.expand_dims(packing.pack(values), 1))

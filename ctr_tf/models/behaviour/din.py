@@ -115,9 +115,12 @@ class DIN(Body):
         for (sequence, compared), unit in zip(self.compared.items(), self.attention):
             behaviours = user.sequences[sequence]
             rest = [name for name in behaviours.values if name not in compared]
-            keys = layers.concat(behaviours.values[name] for name in [*compared, *rest])
-            state[f"{sequence}_keys"] = keys
-            state[f"{sequence}_projected"] = unit.project_keys(keys)
+            packing = layers.Packing.of(behaviours.mask)
+            keys = layers.concat(
+                packing.pack(behaviours.values[name]) for name in [*compared, *rest]
+            )
+            state[f"{sequence}_keys"] = packing.unpack(keys)
+            state[f"{sequence}_projected"] = packing.unpack(unit.project_keys(keys))
             state[f"{sequence}_mask"] = behaviours.mask
         return state
 

@@ -1,0 +1,155 @@
+"""Valid positions end to end: what is pointwise over a sequence does no work on its padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+from keras import ops
+
+from ctr_tf.types import Tensor
+
+_padded = keras.backend.backend() != "tensorflow"
+
+
+@contextmanager
+def padded() -> Iterator[None]:
+    """Within it packings keep every position, so that shapes are static, as XLA needs them.
+
+    Keras backends other than TensorFlow always do.
+
+    Example:
+        >>> with padded():
+        ...     Packing(ops.array([[True, False]])).pack(ops.array([[3.0, 4.0]])).shape
+        TensorShape([2])
+    """
+    global _padded
+    before, _padded = _padded, True
+    try:
+        yield
+    finally:
+        _padded = before
+
+
+class Packing:
+    """The P valid positions of a batch of sequences, in order.
+
+    What `unpack` returns is dense, and remembers where it comes from: `pack` gives that back, so
+    that in one graph nothing is unpacked only to be packed again. A mask likewise remembers its
+    packing (see `of`).
+
+    Args:
+        mask: (B, L), True where a position is valid.
+
+    Attributes:
+        owner: (P,) int32, the sequence of each position.
+        weights: (P,) float32, 1 for each position; 0 for those that are there for the shape alone.
+
+    Example:
+        >>> packing = Packing.of(ops.array([[True, False], [True, True]]))
+        >>> packed = packing.pack(ops.array([[1.0, 2.0], [3.0, 4.0]]))
+        >>> packed.numpy().tolist(), packing.owner.numpy().tolist()
+        ([1.0, 3.0, 4.0], [0, 1, 1])
+        >>> packing.unpack(packed).numpy().tolist()
+        [[1.0, 0.0], [3.0, 4.0]]
+        >>> packing.spread(ops.array([5.0, 6.0])).numpy().tolist()
+        [5.0, 6.0, 6.0]
+        >>> packing.sum(packed).numpy().tolist()
+        [1.0, 7.0]
+    """
+
+    def __init__(self, mask: Tensor):
+        self.padded, self.graph = _padded, _graph()
+        self.shape = ops.shape(mask)
+        if self.padded:
+            owner = ops.arange(self.shape[0], dtype="int32")[:, None]
+            self.owner = ops.reshape(ops.broadcast_to(owner, self.shape), (-1,))
+            self.weights = ops.reshape(ops.cast(mask, "float32"), (-1,))
+        else:
+            import tensorflow as tf
+
+            # In int32: gathers and scatters along it are then faster than in int64.
+            self.positions = tf.cast(tf.where(tf.reshape(mask, (-1,)))[:, 0], tf.int32)
+            self.owner = self.positions // tf.cast(self.shape[1], tf.int32)
+            self.weights = tf.ones_like(self.positions, tf.float32)
+
+    @classmethod
+    def of(cls, mask: Tensor) -> "Packing":
+        """The packing of a mask, the same at each call with the same tensor."""
+        found = getattr(mask, "_ctr_tf_packing", None)
+        if found is None or found.padded != _padded or found.graph is not _graph():
+            found = _remember(mask, "_ctr_tf_packing", cls(mask))
+        return found
+
+    def pack(self, x: Tensor) -> Tensor:
+        """The valid positions of x (B, L, ...): (P, ...)."""
+        packing, packed = getattr(x, "_ctr_tf_packed", (None, None))
+        if packing is self:
+            return packed
+        x = ops.reshape(x, (-1, *ops.shape(x)[2:]))
+        if self.padded:
+            return x
+        import tensorflow as tf
+
+        return tf.gather(x, self.positions)
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """x (P, ...) where it belongs, zeros elsewhere: (B, L, ...)."""
+        if self.padded:
+            keep = ops.reshape(self.weights > 0, (-1, *[1] * (len(x.shape) - 1)))
+            x = ops.where(keep, x, ops.zeros((), x.dtype))
+            return ops.reshape(x, (*self.shape, *ops.shape(x)[1:]))
+        import tensorflow as tf
+
+        rest = tf.shape(x)[1:]
+        flat = tf.concat([[self.shape[0] * self.shape[1]], rest], axis=0)
+        dense = tf.scatter_nd(self.positions[:, None], x, flat)
+        dense = tf.reshape(dense, tf.concat([[self.shape[0], self.shape[1]], rest], axis=0))
+        dense.set_shape((None, None, *x.shape[1:]))
+        _remember(dense, "_ctr_tf_packed", (self, x))
+        return dense
+
+    def spread(self, x: Tensor) -> Tensor:
+        """What each position's sequence has: x (B, ...) to (P, ...)."""
+        if self.padded:
+            return ops.take(x, self.owner, axis=0)
+        import tensorflow as tf
+
+        @tf.custom_gradient
+        def spread(x: Tensor):
+            # Owners come in order, which the gradient of a gather does not know.
+            return tf.gather(x, self.owner), self.sum
+
+        return spread(x)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sums over each sequence's positions: x (P, ...) to (B, ...)."""
+        if self.padded:
+            weights = ops.reshape(self.weights, (-1, *[1] * (len(x.shape) - 1)))
+            x = ops.where(weights > 0, x, ops.zeros((), x.dtype))
+            return ops.sum(ops.reshape(x, (*self.shape, *ops.shape(x)[1:])), axis=1)
+        import tensorflow as tf
+
+        sums = tf.math.segment_sum(x, self.owner)
+        # Sequences without a position after the last one that has some.
+        behind = self.shape[0] - tf.shape(sums)[0]
+        return tf.pad(sums, [[0, behind], *[[0, 0]] * (len(x.shape) - 1)])
+
+
+def _graph() -> object:
+    """The TensorFlow graph under construction, whose tensors mean nothing in another."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def _remember(tensor: Tensor, name: str, value: object) -> object:
+    """Ties a value to a tensor's own life, where the backend's tensors take attributes."""
+    try:
+        setattr(tensor, name, value)
+    except AttributeError:
+        pass
+    return value
