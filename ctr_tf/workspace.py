@@ -90,6 +90,8 @@ class Workspace:
             for f in self.experiment.log.features.values()
             if isinstance(f, Vector) and Path(f.table).exists()
         ]
+        # In which variables the tables lie may change between two parts of one run.
+        del own["model"]["embedding"]["shard_rows"]
         parts = [own[section] for section in ("input", "model", "train")]
         return fingerprint([self.data_fingerprint, *parts, tables])
 

@@ -100,6 +100,20 @@ class GroupedOptimizer:
         """All state of the optimisers."""
         return [v for optimizer in self.optimizers for v in optimizer.variables]
 
+    def table_slots(self, tables: Sequence[keras.Variable]) -> dict[str, list[keras.Variable]]:
+        """The optimiser's state that lies as the tables do: by slot, a variable a table variable.
+
+        Args:
+            tables: the variables of the tables, in order.
+        """
+        for group in self.groups:
+            if tables and group.variables[0] is tables[0]:
+                # After the counter and the rate: for each variable, its slots.
+                own = [v for v in group.optimizer.variables if len(v.shape)]
+                count = len(own) // len(tables)
+                return {f"slot_{i}": own[i::count] for i in range(count)}
+        return {}
+
     @property
     def iterations(self) -> keras.Variable:
         """Updates done."""

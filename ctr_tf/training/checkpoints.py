@@ -12,8 +12,9 @@ import keras
 import tensorflow as tf
 
 from ctr_tf.models.model import CTRModel
-from ctr_tf.optimizers.build import Optimizer
+from ctr_tf.optimizers.build import Optimizer, grouped
 from ctr_tf.training.progress import Progress
+from ctr_tf.training.table_files import TableFiles, delete
 
 CHECKPOINTS = "checkpoints"
 _STATE = "state/.ATTRIBUTES/py_state"
@@ -36,8 +37,70 @@ class _State(tf.train.experimental.PythonState):
         self.content = json.loads(string_value)
 
 
+class _Kept:
+    """Checkpoints of one kind: variables in TensorFlow's files, tables in files beside them.
+
+    Args:
+        folder: of the files.
+        keep: how many are kept.
+        variables: by kind; no table among them.
+        tables: the tables' own files; None for a model without.
+        state: the JSON part.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        variables: dict[str, list[keras.Variable]],
+        tables: TableFiles | None,
+        state: _State,
+    ):
+        self.folder, self.variables, self.tables, self.state = folder, variables, tables, state
+        self.checkpoint = tf.train.Checkpoint(
+            state=state, **{kind: _values(own) for kind, own in variables.items()}
+        )
+        self.manager = tf.train.CheckpointManager(self.checkpoint, str(folder), max_to_keep=keep)
+        # A run that was killed while it wrote leaves files that no index names.
+        named = {Path(path).name for path in self.manager.checkpoints}
+        for path in folder.iterdir() if folder.exists() else ():
+            if path.name != "checkpoint" and path.name.split(".")[0] not in named:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def save(self, content: dict[str, Any]) -> None:
+        """Writes a checkpoint; it counts once TensorFlow's index of checkpoints names it."""
+        before = list(self.manager.checkpoints)
+        # Numbers rise over resumed runs, so that a file named by the index is never rewritten.
+        number = int(before[-1].rsplit("-")[-1]) + 1 if before else 1
+        self.state.content = {**content, **self.described()}
+        if self.tables:
+            self.tables.write(_tables_of(f"{self.folder}/ckpt-{number}"))
+        self.manager.save(checkpoint_number=number)
+        for path in set(before) - set(self.manager.checkpoints):
+            delete(_tables_of(path))
+
+    def restore(self, path: str, content: dict[str, Any], advice: str) -> None:
+        """Sets everything from a checkpoint of the same variables and tables."""
+        for kind, own in self.variables.items():
+            _check_variables(path, content[kind], own, advice)
+        _check_tables(path, content["tables"], self.tables, advice)
+        self.checkpoint.restore(path).assert_consumed()
+        if self.tables:
+            self.tables.read(_tables_of(path))
+
+    def described(self) -> dict[str, Any]:
+        """What each variable and each table is."""
+        found: dict[str, Any] = {
+            kind: [[v.path, list(v.shape), str(v.dtype)] for v in own]
+            for kind, own in self.variables.items()
+        }
+        return found | {"tables": self.tables.described() if self.tables else {}}
+
+
 class Checkpoints:
     """The checkpoints of one run: `checkpoints/last` and `checkpoints/best`.
+
+    Embedding tables are saved by their names, so that a run may go on with another layout.
 
     Args:
         folder: of the run.
@@ -59,26 +122,21 @@ class Checkpoints:
         chief: bool = True,
     ):
         self.folder = Path(folder) / CHECKPOINTS
-        self.model = model
-        self.optimizer = optimizer
         self.settings = settings
         self._own = None if chief else tempfile.mkdtemp(prefix="ctr_tf_worker_")
-        self._state = _State()
         written = self.folder if chief else Path(self._own)
-        self._last = _manager(
-            tf.train.Checkpoint(
-                model=_values(model.variables),
-                optimizer=_values(optimizer.variables),
-                state=self._state,
-            ),
-            written / "last",
-            keep,
-        )
-        self._best = _manager(
-            tf.train.Checkpoint(model=_values(model.variables), state=self._state),
-            written / "best",
-            1,
-        )
+        tables = model.embedder.tables
+        slots = grouped(optimizer).table_slots(tables.weights) if tables else {}
+        aside = {id(variable) for own in slots.values() for variable in own}
+        self.variables = {
+            "model": dense_variables(model),
+            "optimizer": [v for v in optimizer.variables if id(v) not in aside],
+        }
+        self.tables = TableFiles(tables, {}) if tables else None
+        with_slots = TableFiles(tables, slots) if tables else None
+        self._last = _Kept(written / "last", keep, self.variables, with_slots, _State())
+        own = {"model": self.variables["model"]}
+        self._best = _Kept(written / "best", 1, own, self.tables, _State())
 
     def resume(self) -> Progress | None:
         """Restores the last checkpoint; None where there is none yet.
@@ -101,9 +159,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{path}: trained with other settings: {'; '.join(differing)}; {anew}"
             )
-        for kind, variables in self._variables().items():
-            _check_variables(path, content[kind], variables, anew)
-        self._last.checkpoint.restore(path).assert_consumed()
+        self._last.restore(path, content, anew)
         return Progress.from_json(content["progress"])
 
     def save(self, progress: Progress) -> None:
@@ -128,7 +184,12 @@ class Checkpoints:
         Raises:
             FloatingPointError: one is not finite; names it.
         """
-        for variable in self.model.variables:
+        self._check_dense()
+        if self.tables:
+            self.tables.check_finite()
+
+    def _check_dense(self) -> None:
+        for variable in self.variables["model"]:
             if variable.dtype.startswith(("float", "bfloat")):
                 if not bool(tf.reduce_all(tf.math.is_finite(variable.value))):
                     raise FloatingPointError(f"weight {variable.path} is not finite")
@@ -148,23 +209,21 @@ class Checkpoints:
         if self._own:
             shutil.rmtree(self._own, ignore_errors=True)
 
-    def _variables(self) -> dict[str, list[keras.Variable]]:
-        return {"model": self.model.variables, "optimizer": self.optimizer.variables}
+    def _write(self, kept: _Kept, progress: Progress) -> None:
+        self._check_dense()
+        kept.save({"progress": progress.to_json(), "settings": self.settings})
 
-    def _write(self, manager: tf.train.CheckpointManager, progress: Progress) -> None:
-        self.check_finite()
-        described = {
-            kind: [[v.path, list(v.shape), str(v.dtype)] for v in variables]
-            for kind, variables in self._variables().items()
-        }
-        self._state.content = {
-            "progress": progress.to_json(),
-            "settings": self.settings,
-            **described,
-        }
-        # Numbers rise over resumed runs, so that a file named by the index is never rewritten.
-        number = int(manager.latest_checkpoint.rsplit("-")[-1]) if manager.latest_checkpoint else 0
-        manager.save(checkpoint_number=number + 1)
+
+def dense_variables(model: CTRModel) -> list[keras.Variable]:
+    """All variables of a model but its embedding tables."""
+    tables = model.embedder.tables
+    aside = {id(variable) for variable in tables.weights} if tables else set()
+    return [variable for variable in model.variables if id(variable) not in aside]
+
+
+def _tables_of(path: str) -> str:
+    """The prefix of the tables' files that belong to a checkpoint."""
+    return f"{path}.tables"
 
 
 def latest(folder: Path) -> str | None:
@@ -202,22 +261,15 @@ def restore(model: CTRModel, folder: Path, which: str = "best") -> int:
     if path is None:
         raise CheckpointError(f"{folder}: no {which} checkpoint; train first")
     content = _content(path)
-    _check_variables(path, content["model"], model.variables, "build the model as it was trained")
-    checkpoint = tf.train.Checkpoint(model=_values(model.variables))
+    tables = TableFiles(model.embedder.tables, {}) if model.embedder.tables else None
+    advice = "build the model as it was trained"
+    _check_variables(path, content["model"], dense_variables(model), advice)
+    _check_tables(path, content["tables"], tables, advice)
+    checkpoint = tf.train.Checkpoint(model=_values(dense_variables(model)))
     checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
+    if tables:
+        tables.read(_tables_of(path))
     return Progress.from_json(content["progress"]).step
-
-
-def _manager(
-    checkpoint: tf.train.Checkpoint, folder: Path, keep: int
-) -> tf.train.CheckpointManager:
-    manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=keep)
-    # A run that was killed while it wrote leaves files that no index names.
-    named = {Path(path).name for path in manager.checkpoints}
-    for path in folder.iterdir() if folder.exists() else ():
-        if path.name != "checkpoint" and path.stem not in named:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return manager
 
 
 def _values(variables: Sequence[keras.Variable]) -> list[tf.Variable]:
@@ -256,4 +308,16 @@ def _check_variables(
             raise CheckpointError(
                 f"{path}: {name} has shape {tuple(shape)} and dtype {dtype}, the model's "
                 f"{variable.path} {tuple(variable.shape)} and {variable.dtype}; {advice}"
+            )
+
+
+def _check_tables(
+    path: str, saved: dict[str, list[int]], tables: TableFiles | None, advice: str
+) -> None:
+    """Whether a checkpoint has every table and slot, of the same shape; it may have more slots."""
+    for name, shape in (tables.described() if tables else {}).items():
+        if saved.get(name) != shape:
+            found = f"the shape {tuple(saved[name])}" if name in saved else "no such table"
+            raise CheckpointError(
+                f"{path}: table {name} has {found}, the model's {tuple(shape)}; {advice}"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -92,7 +92,7 @@ class Loop:
             if self.validator and progress.validated_step != progress.step:
                 self._validate()
             if not self.validator:
-                self.checkpoints.save_best(progress)
+                self._keep(self.checkpoints.save_best)
         if stopped or self._saved_step != progress.step or self.checkpoints.last is None:
             self._save()
         self.callbacks.on_train_end(_defined(progress.validation))
@@ -234,14 +234,19 @@ class Loop:
         place = {"step": progress.step, "epoch": progress.epoch, "split": "validation"}
         self.history.write({**place, **validation.values})
         if self.best.update(progress, validation):
-            self.checkpoints.save_best(progress)
+            self._keep(self.checkpoints.save_best)
         progress.stopped_early = progress.stopped_early or self.best.exhausted(progress)
         self.callbacks.on_test_end(_defined(validation.values))
 
     def _save(self) -> None:
-        self._check_weights()
-        self.checkpoints.save(self.progress)
+        self._keep(self.checkpoints.save)
         self._saved_step = self.progress.step
+
+    def _keep(self, save: Callable[[Progress], None]) -> None:
+        try:
+            save(self.progress)
+        except FloatingPointError as error:
+            self._diverged(str(error), self.progress.step)
 
     def _check(self, stats: StepStats, per_step: int) -> None:
         """Stops at the first step whose loss is not finite or too large."""

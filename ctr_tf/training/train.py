@@ -84,7 +84,8 @@ def train(
             "best_metric": best.name,
             **{name: found.model_dump(mode="json") for name, found in optimizers.items()},
         },
-        "model": model.config.model_dump(mode="json"),
+        # In which variables the tables lie does not change the course of training.
+        "model": model.config.model_dump(mode="json", exclude={"embedding": {"shard_rows"}}),
         "schema": model.schema.fingerprint,
         "input": {
             **data.config.model_dump(mode="json", exclude={"parallel", "prefetch"}),
