@@ -249,15 +249,19 @@ class Loop:
             self._diverged(str(error), self.progress.step)
 
     def _check(self, stats: StepStats, per_step: int) -> None:
-        """Stops at the first step whose loss is not finite or too large."""
-        losses = stats.losses + stats.regularisation
-        bad = np.flatnonzero(~(losses <= self.config.max_loss))
+        """Stops at the first step whose loss or gradient is not finite, or its loss too large."""
+        losses, norms = stats.losses + stats.regularisation, stats.gradient_norms
+        bad = np.flatnonzero(~(losses <= self.config.max_loss) | ~np.isfinite(norms))
         if len(bad):
             loss, first = losses[bad[0]], int(bad[0])
-            what = f"exceeds max_loss {self.config.max_loss:g}" if loss > 0 else "is not finite"
+            what = f"the loss {loss:g} is not finite"
+            if loss > self.config.max_loss:
+                what = f"the loss {loss:g} exceeds max_loss {self.config.max_loss:g}"
+            elif np.isfinite(loss):
+                what = f"the gradient is not finite, at a loss of {loss:g}"
             batch = self.progress.batch + first * per_step
             self._latest = (self.progress.epoch, batch, per_step)
-            self._diverged(f"the loss {loss:g} {what}", self.progress.step + first + 1)
+            self._diverged(what, self.progress.step + first + 1)
 
     def _check_weights(self) -> None:
         try:

@@ -23,12 +23,15 @@ class StepStats:
         losses: (S,), of each step: the tasks' weighted losses.
         regularisation: (S,), what regularisers add to it.
         impressions: (S,), candidates trained on.
+        gradient_norms: (S,), of all gradients, before clipping; 0 where the loss is scaled, whose
+            overflows the optimiser skips by itself.
         stop: whether any worker asked to stop.
     """
 
     losses: np.ndarray
     regularisation: np.ndarray
     impressions: np.ndarray
+    gradient_norms: np.ndarray
     stop: bool
 
 
@@ -82,13 +85,14 @@ class TrainStep:
         stats = self._compiled(
             iterator, tf.constant(steps), tf.constant(float(stop)), batches=batches
         ).numpy()
-        return StepStats(stats[:, 0], stats[:, 1], stats[:, 2], bool(stats[-1, 3] > 0))
+        losses, regularisation, norms, impressions, stops = stats.T
+        return StepStats(losses, regularisation, impressions, norms, bool(stops[-1] > 0))
 
     def _steps(
         self, iterator: Iterator, steps: tf.Tensor, stop: tf.Tensor, batches: int
     ) -> tf.Tensor:
         self.traces += 1
-        stats = tf.TensorArray(tf.float32, size=steps, element_shape=(4,))
+        stats = tf.TensorArray(tf.float32, size=steps, element_shape=(5,))
         for step in tf.range(steps):
             taken = [iterator.get_next() for _ in range(batches)]
             done = self.strategy.run(self._update, args=(taken, stop))
@@ -120,8 +124,12 @@ class TrainStep:
             gradients = [_distinct(gradient) for gradient in gradients]
         *gradients, losses = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, losses])
         gradients, penalty = self._regularised([_distinct(gradient) for gradient in gradients])
+        scaled = hasattr(self.optimizer, "scale_loss")
+        norm = tf.zeros(()) if scaled else tf.linalg.global_norm(gradients)
         self.optimizer.apply(gradients, self.model.trainable_variables)
-        return tf.concat([losses + tf.stack([0.0, penalty]), totals[-2:]], axis=0)
+        loss, regularisation = tf.unstack(losses)
+        own = tf.stack([loss, regularisation + penalty, norm])
+        return tf.concat([own, totals[-2:]], axis=0)
 
     def _loss_scale(self) -> tf.Tensor | float:
         """What the optimiser divides gradients by."""

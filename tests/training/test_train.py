@@ -279,6 +279,29 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert all(np.isfinite(v.numpy()).all() for v in model.variables)
 
 
+def test_a_gradient_that_is_not_finite_stops_at_its_own_step(tmp_path):
+    data = MemoryInput(24)
+    order = np.random.default_rng((data.seed, 0)).permutation(24)
+    data.rows["train"]["features"]["age"] = np.full(24, 4.0, "float32")
+    data.rows["train"]["features"]["age"][order[8]] = 0.0
+
+    def factory():
+        """The root of an age of 0 is finite, its gradient is not."""
+        model = dcn()
+        user, bias = model.embedder.user, model.heads.dense["click"].bias
+
+        def rooted(features, weight):
+            age = keras.ops.sqrt(features["age"] * (1 + bias[0]))
+            return user({**features, "age": age}, weight)
+
+        model.embedder.user = rooted
+        return model
+
+    with pytest.raises(TrainingDivergedError, match="step 2: the gradient is not finite") as error:
+        run(factory, data, TrainConfig(steps_per_call=3), tmp_path)
+    assert error.value.requests == [f"r{i}" for i in order[8:13]]
+
+
 def test_an_exploding_loss_and_weights_that_are_not_finite_stop_the_run(tmp_path):
     with pytest.raises(TrainingDivergedError, match="step 1: .*exceeds max_loss 0.01"):
         run(dcn, MemoryInput(16), TrainConfig(max_loss=0.01), tmp_path)
