@@ -48,8 +48,8 @@ class Input:
         self.config = config
         self.seed = seed
         self.manifest = Manifest.read(self.folder, schema, check_files=False)
-        self.parser = Parser(schema)
         self.preprocessor = Preprocessor(schema, self.folder)
+        self.parser = Parser(schema, self.preprocessor)
         self.skipped: dict[str, int] = {}
         self._readable: dict[str, int] = {}
         for split in self.manifest.splits.values():
@@ -160,7 +160,7 @@ class Input:
         records = self._records(self.manifest.split(split).files).batch(1).take(count)
         return [
             {name: value.numpy() for name, value in parsed["features"].items()}
-            for parsed in records.map(self.parser)
+            for parsed in records.map(Parser(self.schema))
         ]
 
     def _records(self, files: list[RecordFile]) -> tf.data.Dataset:
@@ -229,7 +229,7 @@ class Input:
                 features[CANDIDATES_MASK] &= ~empty
                 keep = tf.where(empty, 0.0, 1.0)
                 parsed["weights"] = {t: w * keep for t, w in parsed["weights"].items()}
-            return {**parsed, "features": self.preprocessor(features)}
+            return parsed
 
         parallel = self.config.parallel
         return records.map(parse, parallel, deterministic=True).prefetch(self.config.prefetch)

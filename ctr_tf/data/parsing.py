@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ctr_tf.data.preprocess import Preprocessor
 from ctr_tf.schema import CANDIDATES_MASK, REQUEST_TIME, InputSpec, Schema
 from ctr_tf.schema.features import MISSING_INT
 
@@ -18,15 +19,18 @@ class Parser:
 
     Args:
         schema: what the records hold.
+        preprocessor: what makes indices of ids and so on; none leaves the features raw. It sees
+            values end to end, before they are padded.
 
     Returns of a call:
-        `features`: raw tensors by the names and axes of `Schema.inputs`, padded to the batch;
+        `features`: tensors by the names and axes of `Schema.inputs`, padded to the batch;
         `labels` and `weights`: (B, N) by task, 0 where padded; `ids`: `request`, `user`
         (B,) strings, `time` (B,) int64, `items` (B, N) strings, empty where the log has none.
     """
 
-    def __init__(self, schema: Schema):
+    def __init__(self, schema: Schema, preprocessor: Preprocessor | None = None):
         self.schema = schema
+        self.preprocessor = preprocessor
         self.stored = [
             spec
             for spec in schema.inputs
@@ -57,10 +61,11 @@ class Parser:
             if sequence.timestamps:
                 features[REQUEST_TIME] = parsed["request/time"]
         for spec in self.stored:
-            value = parsed[f"features/{spec.name}"]
-            if isinstance(value, tf.RaggedTensor):
-                value = value.to_tensor(_PADDING[spec.dtype] if spec.feature else 0)
-            features[spec.name] = value
+            features[spec.name] = self._padded(spec, parsed[f"features/{spec.name}"])
+        if self.preprocessor:
+            features = {
+                name: self.preprocessor.filled(name, value) for name, value in features.items()
+            }
         per_candidate = {
             kind: {task: parsed[f"{kind}/{task}"].to_tensor() for task in self.schema.tasks}
             for kind in ("labels", "weights")
@@ -72,6 +77,15 @@ class Parser:
             "items": parsed["request/items"].to_tensor(""),
         }
         return {"features": features, **per_candidate, "ids": ids}
+
+    def _padded(self, spec: InputSpec, value: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        preprocessor = self.preprocessor
+        if not isinstance(value, tf.RaggedTensor):
+            return preprocessor.values(spec, value) if preprocessor else value
+        if preprocessor:
+            flat = preprocessor.values(spec, value.flat_values)
+            return value.with_flat_values(flat).to_tensor(0)
+        return value.to_tensor(_PADDING[spec.dtype] if spec.feature else 0)
 
 
 def _parse_spec(spec: InputSpec) -> Any:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ctr_tf.data.vocabularies import Vocabularies
 from ctr_tf.schema import Categorical, InputSpec, Numeric, Schema, Text, Vector
-from ctr_tf.schema.features import MISSING_INT
+from ctr_tf.schema.features import MISSING_INT, AnyFeature
 from ctr_tf.schema.text import DELIMITERS
 
 
@@ -38,6 +38,7 @@ class Preprocessor(tf.Module):
         self.statistics = vocabularies.statistics
         self.specs = {spec.name: spec for spec in schema.inputs}
         self.tables = {}
+        self.sizes = vocabularies.sizes
         for name, size in vocabularies.sizes.items():
             if size:
                 initializer = tf.lookup.TextFileInitializer(
@@ -47,9 +48,7 @@ class Preprocessor(tf.Module):
                     tf.int64,
                     tf.lookup.TextFileIndex.LINE_NUMBER,
                 )
-                self.tables[name] = tf.lookup.StaticVocabularyTable(
-                    initializer, schema.encoders[name].oov
-                )
+                self.tables[name] = tf.lookup.StaticHashTable(initializer, -1)
         for name, table in vocabularies.tables.items():
             initializer = tf.lookup.KeyValueTensorInitializer(
                 tf.constant(table.ids), tf.range(1, len(table.ids) + 1, dtype=tf.int64)
@@ -58,15 +57,27 @@ class Preprocessor(tf.Module):
 
     def __call__(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Preprocesses whatever of the schema's inputs `raw` holds."""
-        return {name: self._input(self.specs[name], value) for name, value in raw.items()}
+        return {
+            name: self.filled(name, self.values(self.specs[name], value))
+            for name, value in raw.items()
+        }
 
-    def _input(self, spec: InputSpec, value: tf.Tensor) -> tf.Tensor:
-        if spec.feature is None:
-            return _fill(value, spec)
+    def filled(self, name: str, value: tf.Tensor) -> tf.Tensor:
+        """A preprocessed input with behaviour and value axes of 1 at least."""
+        spec = self.specs[name]
+        words = spec.feature is not None and isinstance(self._feature(spec), Text)
+        return value if words else _fill(value, spec)
+
+    def _feature(self, spec: InputSpec) -> AnyFeature:
         if spec.sequence is not None:
-            feature = self.schema.attribute(spec.sequence, spec.feature)
-        else:
-            feature = self.schema.features[spec.feature]
+            return self.schema.attribute(spec.sequence, spec.feature)
+        return self.schema.features[spec.feature]
+
+    def values(self, spec: InputSpec, value: tf.Tensor) -> tf.Tensor:
+        """Preprocesses values of one input, of any shape; text gets one more axis, its words."""
+        if spec.feature is None:
+            return value
+        feature = self._feature(spec)
         encoder = self.schema.encoder(spec.feature, spec.sequence)
         if isinstance(feature, Numeric):
             return self._number(encoder, feature, value)
@@ -81,14 +92,17 @@ class Preprocessor(tf.Module):
             index = self._identity(owner, value)
         else:
             index = self._lookup(encoder, owner, strings)
-        return _fill(tf.where(missing, 0, tf.cast(index, tf.int32)), spec)
+        return tf.where(missing, 0, tf.cast(index, tf.int32))
 
     def _lookup(self, encoder: str, feature: Categorical | Text, value: tf.Tensor) -> tf.Tensor:
-        if encoder in self.tables:
-            return 1 + self.tables[encoder].lookup(value)
-        # A vocabulary without a single training value has out-of-vocabulary rows alone.
-        buckets = feature.size if feature.encoding == "hashed" else feature.oov
-        return 1 + tf.strings.to_hash_bucket_fast(value, buckets)
+        if encoder not in self.tables:
+            # A vocabulary without a single training value has out-of-vocabulary rows alone.
+            buckets = feature.size if feature.encoding == "hashed" else feature.oov
+            return 1 + tf.strings.to_hash_bucket_fast(value, buckets)
+        found, unknown = self.tables[encoder].lookup(value), tf.constant(0, tf.int64)
+        if feature.oov > 1:
+            unknown = tf.strings.to_hash_bucket_fast(value, feature.oov)
+        return 1 + tf.where(found < 0, self.sizes[encoder] + unknown, found)
 
     def _identity(self, feature: Categorical, value: tf.Tensor) -> tf.Tensor:
         known = (value >= 0) & (value < feature.size)
