@@ -9,11 +9,13 @@ One training at a time. A finished run is a JSON file and is not repeated.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +92,21 @@ def measure(predictions: Path) -> dict:
             "positives": int(label.sum()),
             "users": len(np.unique(user)),
             "parameters": int(found["parameters"]),
-            "samples_per_second": float(found["samples_per_second"]),
             "versions": json.loads(str(found["versions"])),
         }
+
+
+@cache
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def digest(prepared: Path, manifest: Manifest) -> str:
+    """Of the records of every split: what both sides train on, however it was prepared."""
+    found = [
+        _file_digest(path) for split in rows.SPLITS for path in manifest.paths(prepared, split)
+    ]
+    return hashlib.sha256("".join(found).encode()).hexdigest()[:16]
 
 
 class Comparison:
@@ -128,9 +142,16 @@ class Comparison:
             "max_steps": options.max_steps,
             "batch_size": experiment.input.batch_size,
             "learning_rate": experiment.train.learning_rate,
-            "data": prepared.name,
+            "data": digest(prepared, Manifest.read(prepared, experiment.log)),
             "arguments": peer_arguments(experiment),
         }
+        if stack == "ctr_tf":
+            # Runs of other defaults are others.
+            settings["resolved"] = {
+                "model": experiment.model.model_dump(mode="json"),
+                "train": experiment.train.model_dump(mode="json"),
+                "input": experiment.input.model_dump(mode="json"),
+            }
         name = f"{split}-{model}-{stack}-{seed}" + f"-{options.max_steps}" * bool(options.max_steps)
         path = self.folder / f"{name}.json"
         if path.exists():

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,10 +36,6 @@ class Batches:
         size: rows a batch.
         seed: of the order; the order of the log by default.
         steps: the most batches of one pass.
-
-    Attributes:
-        began: when each pass began, in seconds.
-        warm: when each pass had its first batch behind it.
     """
 
     def __init__(
@@ -58,19 +53,14 @@ class Batches:
         self.rows = len(self.data["label"])
         batches = -(-self.rows // size)
         self.batches = min(batches, steps or batches)
-        self.began: list[float] = []
-        self.warm: list[float] = []
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[tuple[dict, dict, torch.Tensor]]:
-        self.began.append(time.perf_counter())
         rows = np.arange(self.rows) if self.order is None else self.order.permutation(self.rows)
         for start in range(0, self.batches * self.size, self.size):
             yield self._batch(rows[start : start + self.size])
-            if start == 0:
-                self.warm.append(time.perf_counter())
 
     def _batch(self, rows: np.ndarray) -> tuple[dict, dict, torch.Tensor]:
         request = self.data["request"][rows]
@@ -146,9 +136,6 @@ def main(spec: dict) -> None:
             validation_data=validation,
             max_gradient_norm=float("inf"),
         )
-    # An epoch ends where its validation begins; its first step, which sets things up, is left out.
-    seconds = sum(end - start for start, end in zip(training.warm, validation.began))
-    seen = spec["epochs"] * (min(training.rows, len(training) * size) - size)
     score = model.predict(Batches(data, "test", size))
     output = Path(spec["output"])
     partial = output.with_name(f".{output.name}")
@@ -158,7 +145,6 @@ def main(spec: dict) -> None:
         label=data["test/label"],
         user=data["test/who"][data["test/request"]],
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        samples_per_second=seen / seconds,
         versions=json.dumps({"fuxictr": fuxictr.__version__, "torch": torch.__version__}),
     )
     os.replace(partial, output)

@@ -20,7 +20,6 @@ def main(spec: dict) -> None:
     """Trains and scores as `spec` says; see `compare.py`."""
     workspace = Workspace(Path(spec["workspace"]), load(spec["config"], spec["overrides"]))
     stages.train(workspace, progress=False)
-    trained = json.loads((workspace.run / "stages" / "train.json").read_text(encoding="utf-8"))
     data = stages.open_data(workspace)
     # TensorFlow is there from here on.
     import keras
@@ -41,7 +40,6 @@ def main(spec: dict) -> None:
         label=task.labels[counted],
         user=found.users[counted],
         parameters=sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
-        samples_per_second=trained["examples_per_second"],
         versions=json.dumps({"tensorflow": tf.__version__, "keras": keras.__version__}),
     )
     os.replace(partial, output)

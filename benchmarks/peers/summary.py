@@ -12,7 +12,7 @@ import numpy as np
 
 METRICS = ("auc", "gauc", "log_loss")
 COLUMNS = (
-    "split", "model", "stack", "seed", *METRICS, "parameters", "samples_per_second",
+    "split", "model", "stack", "seed", *METRICS, "parameters",
     "impressions", "positives", "users", "users_one_class", "users_without_training_rows",
     "epochs", "max_steps", "batch_size", "learning_rate",
 )  # fmt: skip
@@ -94,8 +94,8 @@ def _page(name: str, runs: list[dict]) -> list[str]:
             f"{own[0]['users']:,} users; {own[0]['users_without_training_rows']:,} of them have "
             f"no training rows, {own[0]['users_one_class']:,} have one class and no AUC.",
             "",
-            "| model | stack | runs | AUC | GAUC | log loss | parameters | samples/s |",
-            "|---|---|---|---|---|---|---|---|",
+            "| model | stack | runs | AUC | GAUC | log loss | parameters |",
+            "|---|---|---|---|---|---|---|",
         ]
         compared = []
         for model in _distinct(own, "model"):
@@ -122,7 +122,6 @@ def _row(model: str, stack: str, runs: list[dict]) -> str:
         "{:.4f} ± {:.4f}".format(*spread([run[metric] for run in runs])) for metric in METRICS
     ]
     cells.append(f"{runs[0]['parameters']:,}")
-    cells.append(f"{spread([run['samples_per_second'] for run in runs])[0]:,.0f}")
     return f"| {' | '.join(cells)} |"
 
 

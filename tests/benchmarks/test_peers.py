@@ -127,7 +127,7 @@ def test_metrics_of_a_run(tmp_path):
     path = tmp_path / "run.npz"
     # User 0: one of two pairs won; user 1: none of one; user 2 has one class.
     np.savez(path, label=[1, 0, 0, 0, 1, 1], score=[0.5, 0.4, 0.6, 0.7, 0.2, 0.9],
-             user=[0, 0, 0, 1, 1, 2], parameters=7, samples_per_second=2.5,
+             user=[0, 0, 0, 1, 1, 2], parameters=7,
              versions=json.dumps({"x": "1"}))  # fmt: skip
     found = compare.measure(path)
     assert found["gauc"] == pytest.approx((3 * 0.5 + 2 * 0.0) / 5)
