@@ -95,14 +95,14 @@ def evaluate(
 @app.command()
 def predict(
     config: Config,
-    output: Annotated[Path, typer.Option(help="Folder of the Parquet shards.")],
+    output: Annotated[Path, typer.Option(help="Folder of the shards, replaced whole.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     set_: Set = None,
     workspace: Root = WORKSPACE,
     quiet: Quiet = False,
 ) -> None:
     """Batch scores of a split's TFRecords, one row an impression."""
-    print(stages.predict(_open(config, set_, workspace), split, output.absolute(), not quiet))
+    print(stages.predict(_open(config, set_, workspace), split, output.resolve(), not quiet))
 
 
 @app.command()

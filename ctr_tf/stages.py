@@ -138,7 +138,14 @@ def trained_model(workspace: Workspace, data: Input) -> CTRModel:
 
 
 def predict(workspace: Workspace, split: str, folder: Path, progress: bool = True) -> Path:
-    """Writes the scores of a split to Parquet shards."""
+    """Writes the scores of a split to Parquet shards.
+
+    Raises:
+        ValueError: the folder holds something else than such shards.
+    """
+    from ctr_tf.evaluation.predictions import check_replaceable
+
+    check_replaceable(folder)
     start_tensorflow()
     from ctr_tf.evaluation.predict import predict as run
 

@@ -48,7 +48,9 @@ def test_help_and_errors_import_nothing_heavy(arguments, code, said, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_each_stage_names_the_one_before_it(tmp_path):
+@pytest.fixture
+def local(tmp_path):
+    """The arguments of an experiment on a log of one row."""
     log = tmp_path / "log.csv"
     log.write_text("item_id,click\na,1\n")
     config = tmp_path / "local.yaml"
@@ -56,9 +58,27 @@ def test_each_stage_names_the_one_before_it(tmp_path):
         "schema: {features: {item_id: {kind: categorical}}, tasks: {click: {column: click}}}\n"
         f"prepare: {{impressions: {{path: {log}}}}}\nmodel: {{name: dcn_v2}}\n"
     )
-    workspace = ["--workspace", str(tmp_path / "workspace")]
-    done = run("serve", str(config), *workspace)
+    return [str(config), "--workspace", str(tmp_path / "workspace")]
+
+
+def test_each_stage_names_the_one_before_it(local, tmp_path):
+    done = run("serve", *local)
     assert done.returncode == 2 and "run `ctr-tf export` first" in done.stderr
-    log.unlink()
-    done = run("prepare", str(config), *workspace)
-    assert done.returncode == 2 and f"{log}: no such file" in done.stderr
+    (tmp_path / "log.csv").unlink()
+    done = run("prepare", *local)
+    assert done.returncode == 2 and f"{tmp_path / 'log.csv'}: no such file" in done.stderr
+
+
+def test_predict_refuses_a_folder_of_other_files(local, tmp_path):
+    kept = tmp_path / "home" / "notes.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    (kept.parent / "predictions-00000-of-00001.parquet").write_text("")
+    for output, said in (
+        (kept.parent, f"{kept.parent}: holds 'notes.txt', which is no prediction shard"),
+        (kept, f"{kept}: the output must be a folder"),
+    ):
+        done = run("predict", *local, "--output", str(output))
+        assert done.returncode == 2 and said in done.stderr
+        assert "imported: []" in done.stdout
+    assert kept.read_text() == "mine" and len(list(kept.parent.iterdir())) == 2

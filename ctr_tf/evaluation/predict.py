@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,22 @@ from rich.progress import track
 
 from ctr_tf.data.input import Input
 from ctr_tf.data.manifest import ITEM_FREQUENCY
-from ctr_tf.evaluation.predictions import write_shard
+from ctr_tf.evaluation.predictions import check_replaceable, write_shard
 from ctr_tf.models.model import CTRModel
 from ctr_tf.schema import CANDIDATES_MASK
 
 ROWS_PER_SHARD = 1_000_000
 
 
-def predict(
-    model: CTRModel, data: Input, split: str, folder: Path, progress: bool = True
-) -> Path:
+def predict(model: CTRModel, data: Input, split: str, folder: Path, progress: bool = True) -> Path:
     """Scores every candidate of a split.
 
     Args:
         model: with its trained weights.
         data: the prepared data.
         split: which split.
-        folder: of the shards `predictions-00000-of-00001.parquet`; replaced whole.
+        folder: of the shards `predictions-00000-of-00001.parquet`; replaced whole, so that it has
+            to be new, empty, or hold such shards alone.
         progress: whether a progress bar is shown.
 
     Returns:
@@ -39,11 +39,24 @@ def predict(
 
     Raises:
         ManifestError: the split is empty.
-        ValueError: a score is not finite; names the request.
+        ValueError: the folder holds something else, or a score is not finite (names the request).
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    hidden = f".{folder.name}."
+    with tempfile.TemporaryDirectory(prefix=hidden, suffix=".partial", dir=folder.parent) as place:
+        partial = Path(place) / "shards"
+        partial.mkdir()
+        _score(model, data, split, partial, progress)
+        # Again: scoring takes long enough for other files to come.
+        check_replaceable(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    return folder
+
+
+def _score(model: CTRModel, data: Input, split: str, folder: Path, progress: bool) -> None:
+    """Fills an empty folder with the shards."""
     score = tf.function(lambda features: model.scores(model(features)), reduce_retracing=True)
     batches = data.evaluation(split)
     if progress:
@@ -53,17 +66,14 @@ def predict(
     for batch in batches:
         rows.append(_columns(batch, score(batch["features"]), data))
         if sum(len(part["request_id"]) for part in rows) >= ROWS_PER_SHARD:
-            _write(partial, shards, rows, data)
+            _write(folder, shards, rows, data)
             shards, rows = shards + 1, []
     if rows:
-        _write(partial, shards, rows, data)
+        _write(folder, shards, rows, data)
         shards += 1
     for shard in range(shards):
         name = f"predictions-{shard:05d}-of-{shards:05d}.parquet"
-        (partial / _name(shard)).rename(partial / name)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    return folder
+        (folder / _name(shard)).rename(folder / name)
 
 
 def _name(shard: int) -> str:

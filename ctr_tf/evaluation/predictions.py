@@ -1,6 +1,7 @@
 """Predictions of a model on labelled impressions: the Parquet files that evaluation reads."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ctr_tf.evaluation.prediction_schema import check_shards, check_table, task_names
+
+SHARD_NAME = re.compile(r"predictions-\d{5}-of-\d{5}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,24 @@ def write_shard(path: str | os.PathLike, columns: Mapping[str, Any]) -> Path:
     pq.write_table(table, partial)
     os.replace(partial, path)
     return path
+
+
+def check_replaceable(folder: Path) -> None:
+    """Checks that replacing a folder by new shards loses nothing but older shards.
+
+    Raises:
+        ValueError: it is a file, or holds something else than prediction shards.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir() or folder.is_symlink():
+        raise ValueError(f"{folder}: the output must be a folder")
+    for path in sorted(folder.iterdir()):
+        if not (SHARD_NAME.fullmatch(path.name) and path.is_file()):
+            raise ValueError(
+                f"{folder}: holds {path.name!r}, which is no prediction shard; the folder is "
+                "replaced whole, so it must be new, empty or hold predictions alone"
+            )
 
 
 def read_table(source: str | BinaryIO, name: str | None = None) -> pa.Table:
