@@ -37,6 +37,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 WORKSPACE = Path("workspace")
 
 
+def _limit(text: str, least: float = 1):
+    return typer.Option(min=least, help=text)
+
+
 def _open(config: Path, overrides: list[str] | None, root: Path) -> Workspace:
     return Workspace(root.absolute(), load(config, overrides or []))
 
@@ -126,17 +130,32 @@ def run(
 def serve(
     config: Config,
     set_: Set = None,
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8500,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8500,
+    max_request_mb: Annotated[int | None, _limit("Largest request, in MiB.")] = None,
+    max_candidates: Annotated[int | None, _limit("Most candidates of a call.")] = None,
+    max_seconds: Annotated[float | None, _limit("Longest time of a call.", 0.001)] = None,
+    max_waiting: Annotated[int | None, _limit("Calls that may wait for a worker.")] = None,
+    workers: Annotated[int | None, _limit("Calls computed at the same time.")] = None,
     workspace: Root = WORKSPACE,
 ) -> None:
-    """Serves the exported model over TF Serving's gRPC API, on loopback."""
+    """Serves the exported model over TF Serving's gRPC API, on loopback.
+
+    Limits that are not set are those that serving/README.md lists.
+    """
     found = _open(config, set_, workspace)
     if not found.exported.exists():
         raise StageError(f"{found.exported}: not exported; run `ctr-tf export` first")
-    _module(
-        "serving.server",
-        ["--model", found.experiment.name, "--folder", str(found.exported), "--port", str(port)],
-    )
+    options = ["--model", found.experiment.name, "--folder", str(found.exported)]
+    for name, value in (
+        ("port", port),
+        ("max-request-mb", max_request_mb),
+        ("max-candidates", max_candidates),
+        ("max-seconds", max_seconds),
+        ("max-waiting", max_waiting),
+        ("workers", workers),
+    ):
+        options += [] if value is None else [f"--{name}", str(value)]
+    _module("serving.server", options)
 
 
 @app.command()

@@ -45,9 +45,12 @@ class Server:
         from serving.versions import Versions
 
         self.config = config
+        calls = config.workers + config.max_waiting
+        # A thread a call, so that each can be answered in time; `workers` of them compute.
+        self._pool = ThreadPoolExecutor(config.workers)
         self._grpc = grpc.server(
-            ThreadPoolExecutor(config.workers),
-            maximum_concurrent_rpcs=config.workers + config.max_waiting,
+            ThreadPoolExecutor(calls),
+            maximum_concurrent_rpcs=calls,
             options=[
                 ("grpc.max_receive_message_length", config.max_request_mb * 2**20),
                 ("grpc.max_send_message_length", -1),
@@ -62,7 +65,7 @@ class Server:
             errors = [f"version {n}: {error}" for n, (_, error) in self.versions.statuses().items()]
             raise RuntimeError(f"{folder}: nothing to serve; {'; '.join(errors) or 'no version'}")
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(name, self.versions, config), self._grpc
+            PredictionService(name, self.versions, config, self._pool), self._grpc
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelService(name, self.versions), self._grpc
@@ -84,6 +87,7 @@ class Server:
         self._stopping.set()
         self._health.enter_graceful_shutdown()
         self._grpc.stop(self.config.drain_seconds).wait()
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._watcher.join()
 
     def _watch(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Executor
+from contextlib import AbstractContextManager, contextmanager
 from typing import Iterator
 
 import grpc
@@ -28,6 +29,10 @@ DEFAULT_SIGNATURE = "serving_default"
 _SIGNATURE_DEF = "signature_def"
 
 
+class _TimeIsOver(RuntimeError):
+    """A call's time is over; the message names the bound."""
+
+
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict and GetModelMetadata.
 
@@ -35,31 +40,47 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         name: the model's name.
         versions: its loaded versions.
         config: limits.
+        pool: computes the answers.
     """
 
-    def __init__(self, name: str, versions: Versions, config: ServeConfig):
+    def __init__(self, name: str, versions: Versions, config: ServeConfig, pool: Executor):
         self.name = name
         self.versions = versions
         self.config = config
+        self.pool = pool
 
     def Predict(self, request, context):
-        """Runs a signature on a request's inputs."""
-        # A call that waited for a worker past its deadline is not computed for nobody.
+        """Runs a signature on a request's inputs.
+
+        A call that is not begun when its time is over, or that the caller gave up, is not
+        computed; one that is begun keeps its worker until it ends.
+        """
+        seconds = self.config.max_seconds
         remaining = context.time_remaining()
-        if remaining is not None and remaining <= 0:
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed while queued")
-        with use(self.name, self.versions, request.model_spec, context) as (version, model):
+        if remaining is not None:
+            seconds = min(seconds, remaining)
+        over = _TimeIsOver(
+            f"no answer within {seconds:.3g} s; the server allows {self.config.max_seconds:g} s"
+        )
+        with refusals(self.name, request.model_spec, context):
+            if seconds <= 0:
+                raise over
+            answer = self.pool.submit(self._answer, request)
+            if not context.add_callback(answer.cancel):
+                answer.cancel()
+            try:
+                return answer.result(seconds)
+            except (TimeoutError, CancelledError):
+                answer.cancel()
+                raise over from None
+
+    def _answer(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        with asked(self.versions, request.model_spec) as (version, model):
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
             if signature not in model.rules:
                 raise InvalidInput(
                     f"unknown signature {signature!r}; signatures: {', '.join(sorted(model.rules))}"
                 )
-            inputs = read_inputs(
-                request.inputs,
-                model.rules[signature],
-                self.config.max_request_mb * 2**20,
-                self.config.max_candidates,
-            )
             wanted = list(request.output_filter) or model.outputs(signature)
             unknown = sorted(set(wanted) - set(model.outputs(signature)))
             if unknown:
@@ -67,6 +88,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                     f"output_filter: no output {unknown[0]!r}; "
                     f"outputs: {', '.join(model.outputs(signature))}"
                 )
+            inputs = read_inputs(
+                request.inputs,
+                model.rules[signature],
+                self.config.max_request_mb * 2**20,
+                self.config.max_candidates,
+            )
             found = model.run(signature, inputs)
         response = predict_pb2.PredictResponse()
         response.model_spec.CopyFrom(_model_spec(self.name, version, signature))
@@ -76,7 +103,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def GetModelMetadata(self, request, context):
         """The signatures: names, types and shapes of inputs and outputs."""
-        with use(self.name, self.versions, request.model_spec, context) as (version, model):
+        with (
+            refusals(self.name, request.model_spec, context),
+            asked(self.versions, request.model_spec) as (version, model),
+        ):
             if list(request.metadata_field) != [_SIGNATURE_DEF]:
                 raise InvalidInput(
                     f"metadata_field must be [{_SIGNATURE_DEF!r}], "
@@ -120,23 +150,32 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
 
 @contextmanager
-def use(
-    name: str, versions: Versions, spec: model_pb2.ModelSpec, context: grpc.ServicerContext
-) -> Iterator[tuple[int, SavedModel]]:
-    """The version that a call asks for; errors inside become the call's status."""
+def refusals(name: str, spec: model_pb2.ModelSpec, context: grpc.ServicerContext) -> Iterator[None]:
+    """Checks which model a call asks for; errors inside become the call's status."""
     _check_name(name, spec, context)
     if spec.version_label:
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "version labels are not served here")
     try:
-        with versions.use(spec.version.value if spec.HasField("version") else None) as found:
-            yield found
+        yield
     except VersionNotFound as error:
-        context.abort(grpc.StatusCode.NOT_FOUND, f"model {name!r}: {error}")
+        code, details = grpc.StatusCode.NOT_FOUND, f"model {name!r}: {error}"
     except (InvalidInput, tf.errors.InvalidArgumentError) as error:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        code, details = grpc.StatusCode.INVALID_ARGUMENT, str(error)
+    except _TimeIsOver as error:
+        code, details = grpc.StatusCode.DEADLINE_EXCEEDED, str(error)
     except Exception as error:
         logger.exception("a call failed")
-        context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+        code, details = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
+    else:
+        return
+    context.abort(code, details)
+
+
+def asked(
+    versions: Versions, spec: model_pb2.ModelSpec
+) -> AbstractContextManager[tuple[int, SavedModel]]:
+    """The version that a call asks for, kept loaded."""
+    return versions.use(spec.version.value if spec.HasField("version") else None)
 
 
 def _check_name(name: str, spec: model_pb2.ModelSpec, context: grpc.ServicerContext) -> None:

@@ -14,6 +14,9 @@ from tensorflow.core.framework.types_pb2 import DataType
 
 from ctr_tf.schema import Numeric, Schema
 
+_STRING_BYTES = 8
+"""What a string takes at least: a request may hold millions of empty ones."""
+
 
 class InvalidInput(ValueError):
     """A request's tensor breaks a rule; the message names the feature."""
@@ -27,12 +30,14 @@ class InputRule:
         dtype: its type.
         shape: None for a size that may vary.
         axes: a name for each axis known to agree with an axis of that name of other inputs.
+        most: the largest size of an axis; None without a bound of its own.
         nan_allowed: whether NaN stands for a missing number.
     """
 
     dtype: tf.DType
     shape: tuple[int | None, ...]
     axes: tuple[str, ...]
+    most: tuple[int | None, ...]
     nan_allowed: bool = False
 
 
@@ -44,19 +49,27 @@ def input_rules(specs: Mapping[str, tf.TensorSpec], schema: Schema | None) -> di
         schema: what the model was trained on; without it no axis but the first is known.
     """
     known = {spec.name: spec for spec in schema.inputs} if schema else {}
+    sequences = schema.sequences if schema else {}
+    longest = sum(sequence.max_length for sequence in sequences.values()) or None
     rules = {}
     # In the schema's order, so that errors compare an input with the first of its side.
     for name in [*(n for n in known if n in specs), *(n for n in specs if n not in known)]:
         spec = specs[name]
         shape = tuple(spec.shape)
         axes, feature = ("B",)[: len(shape)], None
+        # A part of a user's state: what varies besides B are the behaviours.
+        most = (None,) + (longest,) * (len(shape) - 1)
         if name in known:
             # Behaviours of one sequence have one length; the number of values is each input's own.
-            own = {"L": f"L of {known[name].sequence}", "M": f"M of {name}"}
+            sequence = known[name].sequence
+            own = {"L": f"L of {sequence}", "M": f"M of {name}"}
             axes = tuple(own.get(axis, axis) for axis in known[name].axes)
+            bounds = {"L": sequences[sequence].max_length} if sequence else {}
+            most = tuple(bounds.get(axis) for axis in known[name].axes)
             feature = schema.features.get(known[name].feature)
+        most = tuple(m if size is None else None for m, size in zip(most, shape))
         optional = isinstance(feature, Numeric) and feature.default is not None
-        rules[name] = InputRule(spec.dtype, shape, axes, nan_allowed=optional)
+        rules[name] = InputRule(spec.dtype, shape, axes, most, nan_allowed=optional)
     return rules
 
 
@@ -66,17 +79,17 @@ def read_inputs(
     max_bytes: int,
     max_candidates: int,
 ) -> dict[str, np.ndarray]:
-    """A request's tensors as arrays.
+    """A request's tensors as arrays, none of which is made before all sizes are checked.
 
     Args:
         protos: tensors by input name.
         rules: what `input_rules` made of the signature.
-        max_bytes: the most memory that one tensor may take.
+        max_bytes: the most memory that all tensors may take.
         max_candidates: the most candidates of the call.
 
     Raises:
         InvalidInput: a missing or unknown input, a wrong type, rank or size, sizes that do not
-            agree, a number that is not finite, or too many candidates.
+            agree, too many behaviours, candidates or bytes, or a number that is not finite.
     """
     missing = [name for name in rules if name not in protos]
     if missing:
@@ -87,26 +100,31 @@ def read_inputs(
             hint = f"did you mean {near[0]!r}?" if near else f"inputs: {', '.join(rules)}"
             raise InvalidInput(f"unknown input {name!r}; {hint}")
     sizes: dict[str, tuple[int, str]] = {}
-    arrays = {}
+    total = 0
     for name, rule in rules.items():
-        shape = _shape(name, rule, protos[name], max_bytes)
+        shape = _shape(name, rule, protos[name])
+        # One value may stand for a tensor of any size.
+        total += math.prod(shape) * max(rule.dtype.size, _STRING_BYTES * (rule.dtype == tf.string))
+        if total > max_bytes:
+            raise InvalidInput(
+                f"input {name!r}: with shape {list(shape)} the request takes over {max_bytes} bytes"
+            )
         for axis, size in zip(rule.axes, shape):
             first, other = sizes.setdefault(axis, (size, name))
             if first != size:
                 raise InvalidInput(
                     f"input {name!r}: axis {axis} has size {size}, but {first} in {other!r}"
                 )
-        arrays[name] = _array(name, rule, protos[name])
     candidates = sizes.get("B", (1, ""))[0] * sizes.get("N", (1, ""))[0]
     if candidates > max_candidates:
         where = sizes.get("N", sizes["B"])[1]
         raise InvalidInput(
             f"input {where!r}: {candidates} candidates in one call; at most {max_candidates}"
         )
-    return arrays
+    return {name: _array(name, rule, protos[name]) for name, rule in rules.items()}
 
 
-def _shape(name: str, rule: InputRule, proto: TensorProto, max_bytes: int) -> tuple[int, ...]:
+def _shape(name: str, rule: InputRule, proto: TensorProto) -> tuple[int, ...]:
     if proto.dtype != rule.dtype.as_datatype_enum:
         found = DataType.Name(proto.dtype).removeprefix("DT_").lower()
         raise InvalidInput(f"input {name!r}: must be {rule.dtype.name}, got {found}")
@@ -117,14 +135,14 @@ def _shape(name: str, rule: InputRule, proto: TensorProto, max_bytes: int) -> tu
         raise InvalidInput(
             f"input {name!r}: must have {len(rule.shape)} axes, got shape {list(shape)}"
         )
-    for size, expected in zip(shape, rule.shape):
+    for index, (size, expected, most) in enumerate(zip(shape, rule.shape, rule.most)):
         if size < 0 or expected not in (None, size):
             raise InvalidInput(
                 f"input {name!r}: must have shape {list(rule.shape)}, got {list(shape)}"
             )
-    # One value may stand for a tensor of any size: the size is checked before it is filled.
-    if math.prod(shape) * rule.dtype.size > max_bytes:
-        raise InvalidInput(f"input {name!r}: shape {list(shape)} takes over {max_bytes} bytes")
+        if most is not None and size > most:
+            axis = rule.axes[index] if index < len(rule.axes) else index
+            raise InvalidInput(f"input {name!r}: axis {axis} has size {size}; at most {most}")
     return shape
 
 

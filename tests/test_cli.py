@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ctr_tf import cli
+from ctr_tf.config import load
+from ctr_tf.workspace import Workspace
+
 CONFIG = str(Path(__file__).parents[1] / "configs" / "movielens" / "din.yaml")
 RUN = """
 import sys
@@ -37,6 +41,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
         (["train"], 2, "Missing argument"),
         (["train", "absent.yaml"], 2, "absent.yaml: no such file"),
         (["train", CONFIG, "--set", "train.epoch=2"], 2, "did you mean 'epochs'?"),
+        (["serve", CONFIG, "--port", "99999"], 2, "Invalid value for '--port'"),
+        (["serve", CONFIG, "--max-candidates", "0"], 2, "Invalid value for '--max-candidates'"),
         (["datasets", "fetch", "movielens"], 2, "nearest is 'movielens_"),
     ],
 )
@@ -67,6 +73,19 @@ def test_each_stage_names_the_one_before_it(local, tmp_path):
     (tmp_path / "log.csv").unlink()
     done = run("prepare", *local)
     assert done.returncode == 2 and f"{tmp_path / 'log.csv'}: no such file" in done.stderr
+
+
+def test_serve_hands_its_limits_to_the_server(local, monkeypatch):
+    called = []
+    monkeypatch.setattr(cli, "_module", lambda *arguments: called.append(arguments))
+    exported = Workspace(Path(local[2]), load(local[0])).exported
+    exported.mkdir(parents=True)
+    limits = ["--max-request-mb", "2", "--max-candidates", "50", "--max-seconds", "0.5"]
+    limits += ["--max-waiting", "3", "--workers", "1"]
+    for given in ([], limits):
+        cli.app(["serve", *local, *given], standalone_mode=False)
+    start = ["--model", "local", "--folder", str(exported), "--port", "8500"]
+    assert called == [("serving.server", start), ("serving.server", start + limits)]
 
 
 def test_predict_refuses_a_folder_of_other_files(local, tmp_path):

@@ -24,6 +24,7 @@ from serving.client import Client
 from serving.config import ServeConfig
 from serving.server import Server
 from serving.service import PredictionService
+from serving.validation import InvalidInput, input_rules, read_inputs
 from tests.export.samples import SCHEMAS, build, request
 from tests.serving.test_requests import VALUES
 
@@ -137,6 +138,10 @@ BAD_INPUTS = {
         changed(price=np.array([[0, 1, np.inf, 0]], "f")),
         r"'price': inf at \[0, 2\]; must be finite",
     ),
+    "too many behaviours": (
+        lambda raw: request(SCHEMA, length=51),
+        "'history_item_id': axis L of history has size 51; at most 50",
+    ),
     "too many candidates": (
         lambda raw: request(SCHEMA, candidates=51),
         "'item_id': 51 candidates in one call; at most 50",
@@ -166,13 +171,19 @@ def test_malformed_tensors(client):
         change(message.inputs["item_id"])
         return client._predictions.Predict(message, timeout=10)
 
-    def bomb(proto):
-        # One value that stands for 10^12 of them.
+    def huge(proto):
+        bomb(proto, 10**12)
+
+    def wide(proto):
+        bomb(proto, 51)
+
+    def bomb(proto, count):
+        # One value that stands for many of them.
         del proto.tensor_shape.dim[:]
         proto.tensor_content = b""
         proto.int64_val.append(7)
         proto.tensor_shape.dim.add(size=1)
-        proto.tensor_shape.dim.add(size=10**12)
+        proto.tensor_shape.dim.add(size=count)
 
     def short(proto):
         proto.tensor_content = proto.tensor_content[:-1]
@@ -184,12 +195,57 @@ def test_malformed_tensors(client):
         proto.tensor_shape.dim[1].size = -1
 
     for change, message in (
-        (bomb, r"'item_id': shape \[1, 1000000000000\] takes over"),
+        (huge, r"'item_id': with shape \[1, 1000000000000\] the request takes over 1048576 bytes"),
+        (wide, "axis N has size 4, but 51 in 'item_id'"),
         (short, "'item_id': its values do not fill its shape"),
         (unknown, "'item_id': its shape is unknown"),
         (negative, r"'item_id': must have shape \[None, None\], got \[1, -1\]"),
     ):
         refusal("INVALID_ARGUMENT", message, lambda change=change: call(change))
+
+
+def repeated(value, *shape):
+    """A tensor of a few bytes, one value of which stands for all."""
+    dtype = {int: "int64", float: "float32", bytes: "string"}[type(value)]
+    proto = tf.make_tensor_proto(value, dtype, shape=(1,) * len(shape))
+    proto.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
+    return proto
+
+
+def test_nothing_is_filled_before_all_sizes_are_checked(monkeypatch):
+    names = ("user_id", "history_item_id", "history_genres", "genres", "price")
+    specs = {s.name: s for s in SCHEMA.inputs if s.name in names}
+    rules = input_rules(
+        {n: tf.TensorSpec([None] * len(s.axes), s.dtype, n) for n, s in specs.items()}, SCHEMA
+    )
+    made = []
+    monkeypatch.setattr(tf, "make_ndarray", lambda proto: made.append(proto) or np.zeros(1))
+    small = {
+        "user_id": repeated(7, 1),
+        "history_item_id": repeated(100, 1, 50),
+        "history_genres": repeated(b"", 1, 50, 2),
+        "genres": repeated(b"", 1, 10, 2),
+        "price": repeated(1.0, 1, 10),
+    }
+    # 8 bytes an id and a string, 4 a number: 1 and 50 ids, 100 and 20 strings, 10 numbers.
+    size = 8 * (1 + 50 + 100 + 20) + 4 * 10
+    read_inputs(small, rules, size, 10)
+    assert len(made) == 5
+    for change, most, message in (
+        ({}, size - 1, "'price': with shape .1, 10. the request takes over 1407 bytes"),
+        ({"history_item_id": repeated(7, 1, 2_000_000)}, 2**30, "L of history has size 2000000"),
+        ({"genres": repeated(b"", 1, 10, 2_000_000)}, 2**24, "'genres': with shape .1, 10, 20000"),
+        ({"price": repeated(1.0, 1, 9)}, size, "'price': axis N has size 9"),
+        ({"genres": repeated(b"", 1, 11, 2), "price": repeated(1.0, 1, 11)}, 2**24, "11 candid"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            read_inputs(small | change, rules, most, 10)
+    assert len(made) == 5
+
+
+def test_a_state_is_no_longer_than_the_sequences_behind_it():
+    spec = tf.TensorSpec([None, None, 8], tf.float32, "state_history_keys")
+    assert input_rules({spec.name: spec}, SCHEMA)[spec.name].most == (None, 50, None)
 
 
 def test_a_state_of_another_length(client):
@@ -232,10 +288,42 @@ class Expired:
 
 
 def test_a_call_past_its_deadline_is_not_computed(client):
-    service = PredictionService("films", None, ServeConfig())
+    service = PredictionService("films", None, ServeConfig(), None)
+    call = predict_pb2.PredictRequest()
+    call.model_spec.name = "films"
     with pytest.raises(RuntimeError, match="DEADLINE_EXCEEDED"):
-        service.Predict(predict_pb2.PredictRequest(), Expired())
+        service.Predict(call, Expired())
     refusal("DEADLINE_EXCEEDED", ".", lambda: client.predict(None, request(SCHEMA), timeout=1e-4))
+
+
+def test_a_call_without_a_deadline_gets_the_servers(folder, monkeypatch):
+    server = Server("films", folder, ServeConfig(port=0, workers=1, max_waiting=9, max_seconds=0.5))
+    server.start()
+    with server.versions.use() as (_, model):
+        run = model.run
+    release, ran = threading.Event(), []
+
+    def slow(*arguments):
+        ran.append(arguments)
+        assert release.wait(20)
+        return run(*arguments)
+
+    monkeypatch.setattr(model, "run", slow)
+    try:
+        with Client(f"127.0.0.1:{server.port}", "films") as client, ThreadPoolExecutor(2) as pool:
+            client.wait()
+            # Neither the call that is computed, nor the one behind it, which is never begun.
+            for timeout in (None, 60.0):
+                ask = lambda _, timeout=timeout: client.predict(None, request(SCHEMA), timeout)
+                for call in [pool.submit(ask, number) for number in range(2)]:
+                    message = "no answer within 0.5 s; the server allows 0.5 s"
+                    refusal("DEADLINE_EXCEEDED", message, call.result)
+            release.set()
+            assert client.predict(None, request(SCHEMA), None)["click"].shape == (1, 4)
+        assert len(ran) == 2
+    finally:
+        release.set()
+        server.stop()
 
 
 def health(port, service=""):
