@@ -13,12 +13,13 @@ import yaml
 from pydantic import Field, SerializeAsAny, ValidationError
 
 from ctr_tf import datasets, registry
-from ctr_tf.config_base import Config
+from ctr_tf.config_base import Config, SettingError
 from ctr_tf.config_errors import explain
 from ctr_tf.data.config import InputConfig, PrepareConfig
 from ctr_tf.evaluation.config import EvaluationConfig
 from ctr_tf.export.config import ExportConfig
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.widths import check_model
 from ctr_tf.schema import Schema
 from ctr_tf.training.config import TrainConfig
 from ctr_tf.yaml_source import ConfigError, Source
@@ -80,8 +81,8 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
         overrides: `key.subkey=value` strings that win over the file; values are YAML.
 
     Raises:
-        ConfigError: no such file, YAML that does not parse, an unknown key, a wrong type or an
-            impossible value.
+        ConfigError: no such file, YAML that does not parse, an unknown key, a wrong type, an
+            impossible value, or sections that do not fit each other.
     """
     path = Path(path)
     source = Source()
@@ -112,6 +113,16 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
         problems += explain(error, Experiment, source)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for check in (
+        lambda: experiment.train.check(list(experiment.log.tasks)),
+        lambda: check_model(experiment.log, experiment.model),
+    ):
+        try:
+            check()
+        except SettingError as error:
+            problems.append(f"{source.place(error.at)}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
     return experiment

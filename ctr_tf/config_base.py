@@ -1,6 +1,10 @@
-"""The base of every typed configuration class."""
+"""The base of every typed configuration class, and the error of settings that do not fit."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,3 +22,39 @@ class Config(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
     )
+
+
+class SettingError(ValueError):
+    """A setting that is well formed but does not fit the settings around it.
+
+    Args:
+        at: the path of its key.
+        rule: what is wrong with it.
+
+    Example:
+        >>> str(SettingError(("train", "task_weights", "buy"), "no task 'buy'"))
+        "train.task_weights.buy: no task 'buy'"
+    """
+
+    def __init__(self, at: tuple[Any, ...], rule: str):
+        super().__init__(f"{'.'.join(map(str, at))}: {rule}")
+        self.at = at
+        self.rule = rule
+
+
+def check_known(at: tuple[Any, ...], kind: str, name: str, known: Collection[str]) -> None:
+    """Checks that a setting names something that there is.
+
+    Raises:
+        SettingError: it does not; gives the nearest name, or all of them.
+
+    Example:
+        >>> check_known(("task_weights", "clik"), "task", "clik", ["click"])
+        Traceback (most recent call last):
+        ...
+        ctr_tf.config_base.SettingError: task_weights.clik: no task 'clik'; did you mean 'click'?
+    """
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"{kind}s: {', '.join(known) or 'none'}"
+        raise SettingError(at, f"no {kind} {name!r}; {hint}")

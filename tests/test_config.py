@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,87 @@ def test_a_mistake_names_key_file_and_line(write, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load(path)
     assert str(path) in str(caught.value)
+
+
+RATED = """\
+schema:
+  keys: {user: user, time: time}
+  features:
+    item_id: {kind: categorical}
+    hour: {kind: categorical, side: context}
+  sequences:
+    history:
+      attributes:
+        rating: {encoder: {dtype: int, encoding: identity, size: 6}}
+  tasks:
+    click: {column: click}
+model:
+  name: dcn_v2
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ["train: {early_stopping: {metric: clik_auc}}"],
+            r"yaml:14: train.early_stopping.metric: no metric 'clik_auc'; did you mean 'click_auc'",
+        ),
+        (
+            ["train:", "  task_weights:", "    clik: 2.0"],
+            r"yaml:16: train.task_weights.clik: no task 'clik'; did you mean 'click'\?",
+        ),
+        (
+            ["  embedding:", "    tables:", "      itm_id: {width: 4}"],
+            r"yaml:16: model.embedding.tables.itm_id: no table 'itm_id'; did you mean 'item_id'\?",
+        ),
+        (
+            ["  user_context:", "    - hour", "    - hours"],
+            r"yaml:16: model.user_context.1: no context feature 'hours'; did you mean 'hour'\?",
+        ),
+        (
+            ["  user_context: [item_id]"],
+            r"yaml:14: model.user_context.0: no context feature 'item_id'; context features: hour",
+        ),
+        (
+            ["  embedding:", "    tables:", "      item_id:", "        width: 4"],
+            r"yaml:17: model.embedding.tables.item_id.width: .*one width, 16, got 4",
+        ),
+    ],
+)
+def test_a_section_that_does_not_fit_another_names_key_file_and_line(write, change, message):
+    architecture = "deepfm" if "one width" in message else "dcn_v2"
+    path = write(RATED.replace("dcn_v2", architecture) + "\n".join(change))
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_an_architecture_that_does_not_fit_the_schema_names_key_file_and_line(write):
+    with pytest.raises(ConfigError, match=r"yaml:7: model.name: din needs a behaviour sequence"):
+        load(write(GOOD.replace("dcn_v2", "din")))
+    din = RATED.replace("dcn_v2", "din")
+    message = r"yaml:8: schema.sequences.history.attributes: din compares .*\['rating'\].*'item_id'"
+    with pytest.raises(ConfigError, match=message):
+        load(write(din))
+    # The candidate's rating has a table of its own, of the default width.
+    both = din.replace("    hour:", "    rating: {kind: categorical}\n    hour:")
+    message = r"yaml:10: schema.sequences.history.attributes.rating: .*one width, got 4 and 16"
+    with pytest.raises(ConfigError, match=message):
+        load(write(both + "  embedding: {tables: {history_rating: {width: 4}}}\n"))
+    assert load(write(both)).model.name == "din"
+
+
+def test_sections_that_do_not_fit_are_told_without_a_framework(write, tmp_path):
+    path = write(GOOD + "train: {task_weights: {clik: 1.0}}\n")
+    code = (
+        "import sys; from ctr_tf.config import load\n"
+        f"try: load({str(path)!r})\n"
+        "except ValueError as error: print(error)\n"
+        "print({'tensorflow', 'keras'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "no task 'clik'" in done.stdout and done.stdout.endswith("set()\n"), done.stderr
 
 
 def test_a_mistake_in_an_included_file_names_that_file(write):

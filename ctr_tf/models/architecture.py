@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ctr_tf.config_base import SettingError
 from ctr_tf.models.config import ModelConfig
 from ctr_tf.types import (
     CandidateSide,
@@ -34,7 +35,7 @@ class Body:
         widths: of the embedded features.
 
     Raises:
-        ValueError: it needs a behaviour sequence and there is none.
+        SettingError: see `check`.
     """
 
     views: ClassVar[dict[str, int]] = {}
@@ -42,10 +43,23 @@ class Body:
     needs_sequence: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, widths: Widths):
-        if self.needs_sequence and not widths.sequences:
-            raise ValueError(f"{config.name} needs a behaviour sequence; the schema has none")
+        self.check(config, widths)
         self.config = config
         self.widths = widths
+
+    @classmethod
+    def check(cls, config: ModelConfig, widths: Widths) -> None:
+        """Checks that the architecture is defined over features of these widths.
+
+        It needs no Keras: a config that does not fit is told when it is read.
+
+        Raises:
+            SettingError: it needs a behaviour sequence and there is none.
+        """
+        if cls.needs_sequence and not widths.sequences:
+            raise SettingError(
+                ("model", "name"), f"{config.name} needs a behaviour sequence; the schema has none"
+            )
 
     def user_tower(self, user: UserSide, training: bool) -> State:
         """All that depends on the user alone: flat, dense, first axis B.

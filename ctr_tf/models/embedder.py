@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable
+from collections.abc import Collection
 
 import keras
 import numpy as np
@@ -12,8 +12,9 @@ from ctr_tf.layers.embedding.config import EmbeddingConfig
 from ctr_tf.layers.embedding.tables import EmbeddingTables, TableSpec
 from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sequence.pooling import pool
+from ctr_tf.models.widths import embedded_widths
 from ctr_tf.schema import REQUEST_TIME, Categorical, Numeric, Schema, Text, Vector
-from ctr_tf.types import Behaviours, CandidateSide, ContextSide, Fields, Tensor, UserSide, Widths
+from ctr_tf.types import Behaviours, CandidateSide, ContextSide, Fields, Tensor, UserSide
 
 
 class Embedder(keras.layers.Layer):
@@ -31,6 +32,12 @@ class Embedder(keras.layers.Layer):
         views: extra embeddings of every feature: view name to width.
         one_width: whether numbers are multiplied by a learned vector of the default width.
         user_context: context features that count as user fields.
+
+    Attributes:
+        widths: of everything embedded.
+
+    Raises:
+        SettingError: see `embedded_widths`.
     """
 
     def __init__(
@@ -41,29 +48,19 @@ class Embedder(keras.layers.Layer):
         vectors: dict[str, np.ndarray],
         views: dict[str, int],
         one_width: bool,
-        user_context: Iterable[str] = (),
+        user_context: Collection[str] = (),
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.schema = schema
         self.views = dict(views)
-        self.numeric_width = config.width if one_width else None
+        self.widths = embedded_widths(schema, config, one_width, user_context)
+        self.side_features = {
+            side: list(getattr(self.widths, side)) for side in ("user", "context", "candidate")
+        }
         specs = []
-        self.widths_of: dict[str, int] = {}
-        unknown = sorted(set(config.tables) - set(schema.encoders))
-        if unknown:
-            raise ValueError(
-                f"model.embedding.tables: no table {unknown[0]!r}; "
-                f"tables: {', '.join(schema.encoders)}"
-            )
         for name, feature in schema.encoders.items():
             table = config.table(name)
-            if one_width and table.width != config.width:
-                raise ValueError(
-                    f"model.embedding.tables.{name}.width: this architecture needs one width, "
-                    f"{config.width}, got {table.width}"
-                )
-            self.widths_of[name] = table.width
             if isinstance(feature, (Categorical, Text)):
                 specs.append(TableSpec(name, rows[name], **table.model_dump()))
                 for view, width in self.views.items():
@@ -87,43 +84,14 @@ class Embedder(keras.layers.Layer):
                     autocast=False,
                 )
             if isinstance(feature, Vector) or (isinstance(feature, Numeric) and one_width):
-                self.projections[name] = self._projection(name, self.widths_of[name])
+                self.projections[name] = self._projection(name, config.table(name).width)
             if isinstance(feature, (Vector, Numeric)):
                 for view, width in self.views.items():
                     self.projections[f"{name}/{view}"] = self._projection(f"{name}_{view}", width)
-        user_context = tuple(user_context)
-        context = list(schema.side("context"))
-        missing = sorted(set(user_context) - set(context))
-        if missing:
-            raise ValueError(
-                f"model.user_context: {missing[0]!r} is no context feature; they are: {context}"
-            )
-        self.side_features = {
-            "user": [*schema.side("user"), *user_context],
-            "context": [name for name in context if name not in user_context],
-            "candidate": list(schema.side("candidate")),
-        }
         self.built = True
 
     def _projection(self, name: str, width: int) -> keras.layers.Layer:
         return keras.layers.Dense(width, use_bias=False, name=f"{name}_projection")
-
-    @property
-    def widths(self) -> Widths:
-        """The widths of everything embedded."""
-        width = {name: self._width(name) for name in self.schema.features}
-        return Widths(
-            **{side: {n: width[n] for n in names} for side, names in self.side_features.items()},
-            sequences={
-                name: {a: self.widths_of[self.schema.encoder(a, name)] for a in spec.attributes}
-                for name, spec in self.schema.sequences.items()
-            },
-        )
-
-    def _width(self, name: str) -> int:
-        if isinstance(self.schema.features[name], Numeric):
-            return self.numeric_width or 1
-        return self.widths_of[self.schema.encoder(name)]
 
     def user(self, features: dict[str, Tensor], weight: Tensor) -> UserSide:
         """The user side, its sequences included."""

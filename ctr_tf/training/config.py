@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from ctr_tf.config_base import Config
+from ctr_tf.config_base import Config, check_known
 from ctr_tf.optimizers.config import OptimizerConfig, TableOptimizerConfig
 
 
@@ -22,6 +23,22 @@ class EarlyStoppingConfig(Config):
     metric: str = "auc"
     patience: PositiveInt = 2
     min_delta: NonNegativeFloat = 0.0
+
+    def followed(self, tasks: Sequence[str]) -> str:
+        """The full name of the metric, where the tasks are these.
+
+        Raises:
+            SettingError: there is no such metric.
+
+        Example:
+            >>> EarlyStoppingConfig(metric="gauc").followed(["click", "buy"])
+            'click_gauc'
+        """
+        first = {kind: f"{tasks[0]}_{kind}" for kind in ("auc", "gauc")}
+        own = [f"{task}_{kind}" for task in tasks for kind in first]
+        at = ("train", "early_stopping", "metric")
+        check_known(at, "metric", self.metric, [*first, "loss", *own])
+        return first.get(self.metric, self.metric)
 
 
 class TrainConfig(Config):
@@ -69,6 +86,17 @@ class TrainConfig(Config):
     seed: int = Field(17, ge=0, lt=2**32)
     max_loss: PositiveFloat = 1e4
     tensorboard: bool = False
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """Checks what depends on the tasks of the schema.
+
+        Raises:
+            SettingError: a weight of an unknown task, or early stopping on an unknown metric.
+        """
+        for task in self.task_weights:
+            check_known(("train", "task_weights", task), "task", task, tasks)
+        if self.early_stopping:
+            self.early_stopping.followed(tasks)
 
     def optimizers(self, planned_steps: int) -> dict[str, OptimizerConfig]:
         """The resolved configuration of each group's optimiser.

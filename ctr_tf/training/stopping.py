@@ -16,7 +16,7 @@ class BestMetric:
         tasks: names of the tasks; `auc` and `gauc` are of the first one.
 
     Raises:
-        ValueError: there is no such metric.
+        SettingError: there is no such metric.
 
     Example:
         >>> best = BestMetric(EarlyStoppingConfig(metric="loss", patience=2), ["click"])
@@ -30,13 +30,7 @@ class BestMetric:
 
     def __init__(self, config: EarlyStoppingConfig | None, tasks: list[str]):
         self.config = config
-        name = config.metric if config else "auc"
-        known = ["loss", *(f"{task}_{kind}" for task in tasks for kind in ("auc", "gauc"))]
-        self.name = f"{tasks[0]}_{name}" if name in ("auc", "gauc") else name
-        if self.name not in known:
-            raise ValueError(
-                f"early_stopping.metric: no metric {name!r}; metrics: auc, gauc, {', '.join(known)}"
-            )
+        self.name = (config or EarlyStoppingConfig(metric="auc")).followed(tasks)
 
     def update(self, progress: Progress, validation: Validation) -> bool:
         """Whether this validation is the best so far; notes it in `progress`.

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -72,7 +71,7 @@ def train(
         optimizer = build_optimizer(model, optimizers, config.precision == "mixed_float16")
         # Callbacks that read or set the learning rate look for it here.
         model.optimizer = optimizer
-    _check_tasks(config, model)
+    config.check(list(model.schema.tasks))
     best = BestMetric(config.early_stopping, list(model.schema.tasks))
     chief = is_chief(strategy)
     settings = {
@@ -151,14 +150,6 @@ def dtype_policy(name: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _check_tasks(config: TrainConfig, model: Any) -> None:
-    unknown = sorted(set(config.task_weights) - set(model.schema.tasks))
-    if unknown:
-        raise ValueError(
-            f"task_weights: no task {unknown[0]!r}; tasks: {', '.join(model.schema.tasks)}"
-        )
 
 
 def _validator(model: CTRModel, data: Input, config: TrainConfig) -> Validator | None:

@@ -268,7 +268,7 @@ def test_each_stack_is_read_once_a_side(model, case, rng):
                 read[side] += 1
     sequences = CASES[case].schema.sequences
     categorical = {
-        side: any(embedder.widths_of[n] > 1 for n in names if n in CASES[case].rows)
+        side: any(getattr(embedder.widths, side)[n] > 1 for n in names if n in CASES[case].rows)
         for side, names in embedder.side_features.items()
     }
     for side in sides:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ctr_tf import layers
+from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
 from ctr_tf.registry import register
@@ -51,7 +52,7 @@ class DIN(Body):
         `s_projected` (B, L, attention_units[0]), `s_mask` (B, L); representation (B, N, units[-1]).
 
     Raises:
-        ValueError: no sequence, or one without an attribute of the candidate's, or one of
+        SettingError: no sequence, or one without an attribute of the candidate's, or one of
             another width than the candidate's.
 
     Example:
@@ -69,19 +70,6 @@ class DIN(Body):
         interest = 0
         for sequence, attributes in widths.sequences.items():
             compared = [name for name in attributes if name in widths.candidate]
-            if not compared:
-                raise ValueError(
-                    f"din compares behaviours with the candidate: sequence {sequence!r} "
-                    f"(attributes {list(attributes)}) shares no name with the candidate features "
-                    f"{list(widths.candidate)}"
-                )
-            for name in compared:
-                if attributes[name] != widths.candidate[name]:
-                    raise ValueError(
-                        f"din compares {sequence}.{name} with the candidate's {name}: their "
-                        f"embeddings need one width, got {attributes[name]} and "
-                        f"{widths.candidate[name]}"
-                    )
             self.compared[sequence] = compared
             width = sum(attributes[name] for name in compared)
             interest += sum(attributes.values())
@@ -107,6 +95,28 @@ class DIN(Body):
             dropout=config.dropout,
             name="mlp",
         )
+
+    @classmethod
+    def check(cls, config: DINConfig, widths: Widths) -> None:
+        super().check(config, widths)
+        for sequence, attributes in widths.sequences.items():
+            at = ("schema", "sequences", sequence, "attributes")
+            compared = [name for name in attributes if name in widths.candidate]
+            if not compared:
+                raise SettingError(
+                    at,
+                    f"din compares behaviours with the candidate: sequence {sequence!r} "
+                    f"(attributes {list(attributes)}) shares no name with the candidate features "
+                    f"{list(widths.candidate)}",
+                )
+            for name in compared:
+                if attributes[name] != widths.candidate[name]:
+                    raise SettingError(
+                        (*at, name),
+                        f"din compares {sequence}.{name} with the candidate's {name}: their "
+                        f"embeddings need one width, got {attributes[name]} and "
+                        f"{widths.candidate[name]}",
+                    )
 
     def user_tower(self, user: UserSide, training: bool) -> State:
         state = {}

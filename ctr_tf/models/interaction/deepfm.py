@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ctr_tf import layers
+from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
 from ctr_tf.models.config import ModelConfig
 from ctr_tf.registry import register
@@ -53,8 +54,6 @@ class DeepFM(Body):
 
     def __init__(self, config: DeepFMConfig, widths: Widths):
         super().__init__(config, widths)
-        if not (widths.user or widths.context or widths.candidate):
-            raise ValueError("deepfm needs a feature that is no behaviour; the schema has none")
         self.deep = layers.SplitMLP(
             {
                 "user": widths.total("user") + sum(pooled_widths(widths)),
@@ -67,6 +66,13 @@ class DeepFM(Body):
             config.dropout,
             name="deep",
         )
+
+    @classmethod
+    def check(cls, config: DeepFMConfig, widths: Widths) -> None:
+        super().check(config, widths)
+        if not (widths.user or widths.context or widths.candidate):
+            rule = "deepfm needs a feature that is no behaviour; the schema has none"
+            raise SettingError(("model", "name"), rule)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
         fields = [*user.fields.values.values(), *pooled_history(user)]
