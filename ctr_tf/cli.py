@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ctr_tf import datasets, registry, stages
 from ctr_tf.config import load
+from ctr_tf.data.manifest import SPLITS
 from ctr_tf.workspace import StageError, Workspace
 
 app = typer.Typer(
@@ -100,7 +101,7 @@ def evaluate(
 def predict(
     config: Config,
     output: Annotated[Path, typer.Option(help="Folder of the shards, replaced whole.")],
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[Literal[SPLITS], typer.Option(help="Which requests are scored.")] = "test",
     set_: Set = None,
     workspace: Root = WORKSPACE,
     quiet: Quiet = False,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ctr_tf import datasets
 from ctr_tf.config import fingerprint
-from ctr_tf.data.manifest import MANIFEST
+from ctr_tf.data.manifest import MANIFEST, Manifest
 from ctr_tf.startup import start_tensorflow
 from ctr_tf.workspace import StageError, Workspace
 
@@ -63,17 +63,45 @@ def prepare(workspace: Workspace) -> Path:
     return output
 
 
+def check_prepared(workspace: Workspace, split: str | None = None) -> None:
+    """Checks that there is prepared data of the experiment's schema, without TensorFlow.
+
+    Args:
+        workspace: whose data.
+        split: one that must not be empty.
+
+    Raises:
+        StageError: there is none.
+        ManifestError: the split is empty.
+        ValueError: it is of another schema.
+    """
+    if not (workspace.prepared / MANIFEST).exists():
+        raise StageError(f"{workspace.prepared}: not prepared; run `ctr-tf prepare` first")
+    found = Manifest.read(workspace.prepared, workspace.experiment.log, check_files=False)
+    if split:
+        found.split(split)
+
+
+def check_trained(workspace: Workspace) -> None:
+    """Checks that training has ended, without TensorFlow.
+
+    Raises:
+        StageError: it has not.
+    """
+    if _read_stage(workspace.run, "train") is None:
+        raise StageError(f"{workspace.run}: not trained; run `ctr-tf train` first")
+
+
 def open_data(workspace: Workspace) -> Input:
     """The prepared data.
 
     Raises:
         StageError: it is not there.
     """
+    check_prepared(workspace)
     start_tensorflow()
     from ctr_tf.data.input import Input
 
-    if not (workspace.prepared / MANIFEST).exists():
-        raise StageError(f"{workspace.prepared}: not prepared; run `ctr-tf prepare` first")
     experiment = workspace.experiment
     data = Input(workspace.prepared, experiment.log, experiment.input, experiment.train.seed)
     for file, count in data.skipped.items():
@@ -97,6 +125,7 @@ def train(workspace: Workspace, progress: bool = True) -> None:
     """
 
     def work() -> dict[str, Any]:
+        check_prepared(workspace, "train")
         start_tensorflow()
         from ctr_tf.training.strategy import make_strategy
         from ctr_tf.training.train import train as run
@@ -128,10 +157,9 @@ def trained_model(workspace: Workspace, data: Input) -> CTRModel:
     Raises:
         StageError: training has not ended.
     """
+    check_trained(workspace)
     from ctr_tf.training.checkpoints import restore
 
-    if _read_stage(workspace.run, "train") is None:
-        raise StageError(f"{workspace.run}: not trained; run `ctr-tf train` first")
     model = make_model(workspace, data)
     restore(model, workspace.run)
     return model
@@ -142,10 +170,13 @@ def predict(workspace: Workspace, split: str, folder: Path, progress: bool = Tru
 
     Raises:
         ValueError: the folder holds something else than such shards.
+        StageError: the data is not prepared, or the model not trained.
     """
     from ctr_tf.evaluation.predictions import check_replaceable
 
     check_replaceable(folder)
+    check_prepared(workspace, split)
+    check_trained(workspace)
     start_tensorflow()
     from ctr_tf.evaluation.predict import predict as run
 
@@ -177,6 +208,8 @@ def export(workspace: Workspace) -> Path:
     """Exports the model as the next version, unless the newest is of this model."""
 
     def work() -> dict[str, Any]:
+        check_prepared(workspace, "test")
+        check_trained(workspace)
         start_tensorflow()
         from ctr_tf.export.export import export as run
 

@@ -10,6 +10,7 @@ import pytest
 
 from ctr_tf import cli
 from ctr_tf.config import load
+from ctr_tf.data.manifest import SPLITS, Manifest, SplitManifest
 from ctr_tf.workspace import Workspace
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "movielens" / "din.yaml")
@@ -73,6 +74,30 @@ def test_each_stage_names_the_one_before_it(local, tmp_path):
     (tmp_path / "log.csv").unlink()
     done = run("prepare", *local)
     assert done.returncode == 2 and f"{tmp_path / 'log.csv'}: no such file" in done.stderr
+
+
+def test_what_is_missing_is_told_before_tensorflow_is_imported(local, tmp_path):
+    output = ["--output", str(tmp_path / "scores")]
+
+    def refused(said: str, *arguments: str) -> None:
+        done = run(*arguments)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+        assert "imported: []" in done.stdout
+
+    refused("Invalid value for '--split'", "predict", *local, *output, "--split", "tset")
+    for command in ("train", "evaluate", "export"):
+        refused("not prepared; run `ctr-tf prepare` first", command, *local)
+    refused("not prepared; run `ctr-tf prepare` first", "predict", *local, *output)
+    schema = load(local[0]).log
+    splits = dict.fromkeys(SPLITS, SplitManifest(requests=1, candidates=1))
+    splits["validation"] = SplitManifest()
+    prepared = Workspace(Path(local[2]), load(local[0])).prepared
+    prepared.mkdir(parents=True)
+    Manifest(schema_fingerprint=schema.fingerprint, splits=splits).write(prepared)
+    for command in ("evaluate", "export"):
+        refused("not trained; run `ctr-tf train` first", command, *local)
+    refused("not trained; run `ctr-tf train` first", "predict", *local, *output)
+    refused("split 'validation' is empty", "predict", *local, *output, "--split", "validation")
 
 
 def test_serve_hands_its_limits_to_the_server(local, monkeypatch):
