@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -120,6 +121,9 @@ def make_model(workspace: Workspace, data: Input) -> CTRModel:
 def train(workspace: Workspace, progress: bool = True) -> None:
     """Trains, or takes up a training that was cut short; nothing to do when it is done.
 
+    An ended run whose best checkpoint is gone is trained anew: the last checkpoint, where there is
+    one, does not bring it back.
+
     Raises:
         Interrupted: by SIGTERM; the next call resumes.
     """
@@ -127,9 +131,16 @@ def train(workspace: Workspace, progress: bool = True) -> None:
     def work() -> dict[str, Any]:
         check_prepared(workspace, "train")
         start_tensorflow()
-        from ctr_tf.training.strategy import make_strategy
+        from ctr_tf.training.checkpoints import CHECKPOINTS
+        from ctr_tf.training.strategy import is_chief, make_strategy
         from ctr_tf.training.train import train as run
 
+        if _read_stage(workspace.run, "train") is not None:
+            # With all that was made of it. The record goes last: until then this is done again.
+            shutil.rmtree(workspace.run / CHECKPOINTS, ignore_errors=True)
+            records = [_record(stage) for stage in ("evaluate", "export", "train")]
+            for name in ("report.json", "report.html", *records):
+                (workspace.run / name).unlink(missing_ok=True)
         # A multi-worker strategy has to be made before TensorFlow's first operation.
         strategy = make_strategy(workspace.experiment.train.strategy)
         data = open_data(workspace)
@@ -146,7 +157,13 @@ def train(workspace: Workspace, progress: bool = True) -> None:
             )
         if result.interrupted:
             raise Interrupted("training was interrupted; run it again to resume")
-        return asdict(result)
+        best = workspace.run / CHECKPOINTS / "best"
+        # Another worker cannot tell whether the chief has written all of it.
+        files = best.iterdir() if is_chief(strategy) else [best / "checkpoint"]
+        return {
+            **asdict(result),
+            "outputs": sorted(str(path.relative_to(workspace.run)) for path in files),
+        }
 
     _stage(workspace.run, "train", workspace.run_fingerprint, work)
 
@@ -255,7 +272,7 @@ def _stage(
             return done
     start = time.time()
     record = {**work(), "inputs": inputs, "stage_seconds": round(time.time() - start, 1)}
-    path = folder / "stages" / f"{name}.json"
+    path = folder / _record(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Of several workers each writes its own file, and all of them the same record.
     partial = path.with_suffix(f".{os.getpid()}.partial")
@@ -264,6 +281,10 @@ def _stage(
     return record
 
 
+def _record(name: str) -> str:
+    return f"stages/{name}.json"
+
+
 def _read_stage(folder: Path, name: str) -> dict[str, Any] | None:
-    path = folder / "stages" / f"{name}.json"
+    path = folder / _record(name)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
 from ctr_tf import stages
 from ctr_tf.config import load
+from ctr_tf.training.result import TrainResult
 from ctr_tf.workspace import StageError, Workspace
 
 CONFIG = """\
@@ -47,6 +49,49 @@ def test_a_stage_runs_again_for_other_inputs_or_a_lost_output(tmp_path):
     assert [stage("a"), stage("a"), stage("b"), stage("b")] == [0, 0, 1, 1]
     made.unlink()
     assert stage("b") == 2
+
+
+@pytest.fixture
+def trained(workspace, monkeypatch):
+    """An experiment whose training writes a best checkpoint that counts the calls."""
+    found = workspace()
+    stages.prepare(found)
+    calls = []
+
+    def run(model, data, config, folder, progress, strategy):
+        best = folder / "checkpoints" / "best"
+        # A run that is taken up at its end does not write the best checkpoint again.
+        if not (folder / "checkpoints" / "last").exists():
+            for path in (folder / "checkpoints" / "last", best):
+                path.mkdir(parents=True)
+            for name in ("checkpoint", "ckpt-1.index", "ckpt-1.data-00000-of-00001"):
+                (best / name).write_text(name)
+        calls.append(folder)
+        return TrainResult(1, 1, "click_auc", None, 1)
+
+    monkeypatch.setattr("ctr_tf.training.train.train", run)
+    stages.train(found)
+    return found, calls
+
+
+@pytest.mark.parametrize(
+    "lost", ["checkpoints", "checkpoints/best", "checkpoints/best/ckpt-1.index"]
+)
+def test_a_run_that_lost_its_best_checkpoint_is_trained_anew(trained, lost):
+    found, calls = trained
+    stages.train(found)
+    assert len(calls) == 1
+    for name in ("report.json", "stages/evaluate.json", "stages/export.json"):
+        (found.run / name).write_text("{}")
+    path = found.run / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    stages.train(found)
+    assert len(calls) == 2 and path.exists()
+    # What was made of the weights that are gone is gone too.
+    assert not (found.run / "report.json").exists()
+    assert [p.name for p in (found.run / "stages").iterdir()] == ["train.json"]
+    stages.train(found)
+    assert len(calls) == 2
 
 
 def test_a_prepared_folder_needs_no_raw_log(workspace, tmp_path):
