@@ -222,7 +222,7 @@ def evaluate(workspace: Workspace, progress: bool = True) -> dict[str, Any]:
 
 
 def export(workspace: Workspace) -> Path:
-    """Exports the model as the next version, unless the newest is of this model."""
+    """Exports the model as the next version, unless the newest is of this model and its report."""
 
     def work() -> dict[str, Any]:
         check_prepared(workspace, "test")
@@ -246,7 +246,10 @@ def export(workspace: Workspace) -> Path:
         return {"version": path.name, "outputs": [str(path.relative_to(workspace.run))]}
 
     own = workspace.experiment.dump()["export"]
-    done = _stage(workspace.run, "export", fingerprint([workspace.run_fingerprint, own]), work)
+    path = workspace.run / "report.json"
+    report = path.read_text(encoding="utf-8") if path.exists() else None
+    inputs = fingerprint([workspace.run_fingerprint, own, report])
+    done = _stage(workspace.run, "export", inputs, work)
     return workspace.exported / done["version"]
 
 

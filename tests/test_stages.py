@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from ctr_tf import stages
 from ctr_tf.config import load
+from ctr_tf.export.versions import new_version
 from ctr_tf.training.result import TrainResult
 from ctr_tf.workspace import StageError, Workspace
 
@@ -92,6 +94,33 @@ def test_a_run_that_lost_its_best_checkpoint_is_trained_anew(trained, lost):
     assert [p.name for p in (found.run / "stages").iterdir()] == ["train.json"]
     stages.train(found)
     assert len(calls) == 2
+
+
+def test_a_version_carries_the_report_of_the_latest_evaluation(trained, monkeypatch):
+    found, _ = trained
+
+    def run(model, preprocessor, folder, config, requests, extra_files):
+        path = folder / str(new_version(folder, None))
+        path.mkdir(parents=True)
+        for name, file in extra_files.items():
+            shutil.copy(file, path / name)
+        return path
+
+    data = SimpleNamespace(preprocessor=None, raw_requests=lambda split, count: [])
+    monkeypatch.setattr("ctr_tf.export.export.export", run)
+    monkeypatch.setattr(stages, "open_data", lambda _: data)
+    monkeypatch.setattr(stages, "trained_model", lambda *_: None)
+    monkeypatch.setattr(stages, "check_prepared", lambda *_: None)
+    report = found.run / "report.json"
+    versions = []
+    for text in (None, None, "first", "first", "second"):
+        if text:
+            report.write_text(text)
+        path = stages.export(found)
+        carried = path / "report.json"
+        versions.append((path.name, carried.read_text() if carried.exists() else None))
+    first, second, third = ("1", None), ("2", "first"), ("3", "second")
+    assert versions == [first, first, second, second, third]
 
 
 def test_a_prepared_folder_needs_no_raw_log(workspace, tmp_path):
