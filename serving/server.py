@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ctr_tf.export.versions import versions
 from serving.config import ServeConfig
+from serving.versions import Versions, servable
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ class Server:
 
         from serving.model import SavedModel
         from serving.service import ModelService, PredictionService
-        from serving.versions import Versions
 
         self.config = config
         calls = config.workers + config.max_waiting
@@ -117,8 +116,11 @@ def main(arguments: list[str] | None = None) -> int:
         option = str(first["loc"][0]).replace("_", "-")
         parser.error(f"--{option}: {first['msg']}, got {first['input']!r}")
     # Before TensorFlow is imported, which takes seconds.
-    if not versions(folder):
-        parser.error(f"--folder: {folder} holds no version (a folder named by a positive integer)")
+    if not servable(folder):
+        parser.error(
+            f"--folder: {folder} holds no version (a folder named by a positive integer, with a "
+            "saved_model.pb)"
+        )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     stop = threading.Event()

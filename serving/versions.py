@@ -22,6 +22,7 @@ class VersionNotFound(LookupError):
 
 @dataclass
 class _Version:
+    files: Any
     state: State = "LOADING"
     error: str = ""
     model: Any = None
@@ -32,7 +33,7 @@ class Versions:
     """The loaded versions of one model.
 
     The newest version that loads is served. An older one stays until its calls end. A version that
-    fails to load is not tried again until its folder goes and comes back.
+    fails to load is tried again once a file of it has changed: it may be copied while it is seen.
 
     Args:
         folder: holds a folder a version.
@@ -42,6 +43,7 @@ class Versions:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> (folder / "7").mkdir()
+        >>> (folder / "7" / "saved_model.pb").touch()
         >>> loaded = Versions(folder, load=lambda path: f"model {path.name}")
         >>> loaded.refresh()
         >>> with loaded.use() as (version, model):
@@ -68,18 +70,22 @@ class Versions:
 
         Where the folder has no version left, what is loaded goes on serving.
         """
-        present = versions(self.folder)
+        present = servable(self.folder)
         with self._lock:
-            for number in [n for n, v in self._versions.items() if v.error and n not in present]:
+            failed = {n: version.files for n, version in self._versions.items() if version.error}
+            for number in set(failed) - set(present):
                 del self._versions[number]
-            failed = {n for n, version in self._versions.items() if version.error}
-        for number in sorted(set(present) - failed, reverse=True):
-            if number == self._current or self._loaded(number):
+        for number in reversed(present):
+            if number == self._current:
+                return
+            # Noted before it is loaded, so that no later change is missed.
+            files = _files(self.folder / str(number))
+            if failed.get(number) != files and self._loaded(number, files):
                 return
 
-    def _loaded(self, number: int) -> bool:
+    def _loaded(self, number: int, files: Any) -> bool:
         """Loads a version and makes it the current one; False where it fails."""
-        new = _Version()
+        new = _Version(files)
         with self._lock:
             if number in self._versions and self._versions[number].state == "UNLOADING":
                 return True  # Its last calls are still under way: tried at the next look.
@@ -130,6 +136,17 @@ class Versions:
         with self._lock:
             found = sorted(self._versions.items(), reverse=True)
             return {number: (entry.state, entry.error) for number, entry in found}
+
+
+def servable(folder: Path) -> list[int]:
+    """The versions in a folder that hold a SavedModel, ascending."""
+    return [n for n in versions(folder) if (folder / str(n) / "saved_model.pb").exists()]
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file of a version."""
+    found = ((str(path), path.stat()) for path in sorted(folder.rglob("*")))
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
 def _unload_idle(entry: _Version) -> None:

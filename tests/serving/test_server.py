@@ -447,6 +447,9 @@ def test_help_and_bad_arguments_do_not_import_tensorflow(arguments, status, mess
 
 
 def test_a_folder_of_broken_versions(tmp_path):
+    with pytest.raises(RuntimeError, match="nothing to serve; no version"):
+        Server("films", tmp_path, ServeConfig(port=0))
     (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_text("not one")
     with pytest.raises(RuntimeError, match="nothing to serve; version 1: OSError"):
         Server("films", tmp_path, ServeConfig(port=0))

@@ -7,11 +7,11 @@ from serving.versions import VersionNotFound, Versions
 
 def write(folder, version, text):
     (folder / str(version)).mkdir(parents=True)
-    (folder / str(version) / "model").write_text(text)
+    (folder / str(version) / "saved_model.pb").write_text(text)
 
 
 def load(path):
-    text = (path / "model").read_text()
+    text = (path / "saved_model.pb").read_text()
     if text == "broken":
         raise OSError("broken model")
     return text
@@ -44,12 +44,39 @@ def test_a_broken_version_leaves_the_old_one_serving(loaded, tmp_path):
     loaded.refresh()
     assert loaded.current == 1
     assert loaded.statuses()[2] == ("END", "OSError: broken model")
-    (tmp_path / "2" / "model").write_text("two")
+    (tmp_path / "2").rename(tmp_path / ".away")
     loaded.refresh()
-    assert loaded.current == 1, "a version that failed is not tried again"
-    (tmp_path / "2").rename(tmp_path / "away")
+    assert loaded.statuses() == {1: ("AVAILABLE", "")}
+
+
+@pytest.mark.parametrize("late", ["saved_model.pb", "variables/variables.index"])
+def test_a_version_that_failed_is_tried_again_once_a_file_changed(tmp_path, late):
+    tried = []
+
+    def load(path):
+        tried.append(path.name)
+        if (path / late).read_text() != "whole":
+            raise OSError("half a model")
+        return path.name
+
+    write(tmp_path, 2, "whole")
+    (tmp_path / "2" / "variables").mkdir()
+    (tmp_path / "2" / late).write_text("half")
+    versions = Versions(tmp_path, load)
+    for _ in range(3):
+        versions.refresh()
+    assert versions.current is None and tried == ["2"]
+    (tmp_path / "2" / late).write_text("whole")
+    for _ in range(3):
+        versions.refresh()
+    assert versions.current == 2 and tried == ["2", "2"]
+
+
+def test_a_folder_that_is_being_filled_is_no_version_yet(loaded, tmp_path):
+    (tmp_path / "2" / "variables").mkdir(parents=True)
     loaded.refresh()
-    (tmp_path / "away").rename(tmp_path / "2")
+    assert loaded.statuses() == {1: ("AVAILABLE", "")}
+    (tmp_path / "2" / "saved_model.pb").write_text("two")
     loaded.refresh()
     assert loaded.current == 2
 
