@@ -60,7 +60,9 @@ def list_datasets() -> None:
 @datasets_app.command("fetch")
 def fetch_dataset(
     name: Annotated[str, typer.Argument(help="One that `datasets list` shows.")],
-    source: Annotated[Path | None, typer.Option(help="An archive already on disk.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="An archive already on disk.")
+    ] = None,
     workspace: Root = WORKSPACE,
 ) -> None:
     """Fetches a dataset, verifies it and brings it to CSV files."""
@@ -163,8 +165,8 @@ def serve(
 def score(
     config: Config,
     user: Annotated[str | None, typer.Option(help="User id; any user by default.")] = None,
-    candidates: Annotated[int, typer.Option(help="Unseen items to score.")] = 500,
-    top: Annotated[int, typer.Option(help="Items shown.")] = 10,
+    candidates: Annotated[int, typer.Option(min=1, help="Unseen items to score.")] = 500,
+    top: Annotated[int, typer.Option(min=1, help="Items shown.")] = 10,
     target: Annotated[str, typer.Option(help="Address of the server.")] = "127.0.0.1:8500",
     set_: Set = None,
     workspace: Root = WORKSPACE,

@@ -87,6 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--candidates", type=int, default=500)
     parser.add_argument("--top", type=int, default=10)
     given = parser.parse_args(arguments)
+    for option in ("candidates", "top"):
+        if getattr(given, option) < 1:
+            parser.error(f"--{option}: must be at least 1, got {getattr(given, option)}")
     try:
         schema = Schema.from_json((given.data / SCHEMA).read_text(encoding="utf-8"))
         question = unseen_items(given.data, schema, given.user, given.candidates)

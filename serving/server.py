@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -97,6 +98,16 @@ class Server:
                 logger.exception("the folder could not be read; trying again")
 
 
+def check_free(host: str, port: int) -> None:
+    """Checks that a server can listen there; gRPC says so at length, and after TensorFlow.
+
+    Raises:
+        OSError: the port is taken or not allowed, or the host is none of this machine.
+    """
+    family, *_, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    socket.create_server(address, family=family).close()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m serving.server", description=__doc__)
@@ -121,6 +132,10 @@ def main(arguments: list[str] | None = None) -> int:
             f"--folder: {folder} holds no version (a folder named by a positive integer, with a "
             "saved_model.pb)"
         )
+    try:
+        check_free(config.host, config.port)
+    except OSError as error:
+        parser.error(f"--port: {config.host}:{config.port}: {error.strerror}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     stop = threading.Event()

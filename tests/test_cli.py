@@ -44,6 +44,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
         (["train", CONFIG, "--set", "train.epoch=2"], 2, "did you mean 'epochs'?"),
         (["serve", CONFIG, "--port", "99999"], 2, "Invalid value for '--port'"),
         (["serve", CONFIG, "--max-candidates", "0"], 2, "Invalid value for '--max-candidates'"),
+        (["score", CONFIG, "--candidates", "0"], 2, "Invalid value for '--candidates'"),
+        (["score", CONFIG, "--candidates", "-1"], 2, "Invalid value for '--candidates'"),
+        (["score", CONFIG, "--top", "0"], 2, "Invalid value for '--top'"),
+        (["score", CONFIG, "--top", "-2"], 2, "Invalid value for '--top'"),
+        (["datasets", "fetch", "movielens_1m", "--source", "/nope"], 2, "'/nope' does not exist"),
         (["datasets", "fetch", "movielens"], 2, "nearest is 'movielens_"),
     ],
 )

@@ -30,6 +30,15 @@ from tests.serving.test_requests import VALUES
 
 SCHEMA = SCHEMAS["both"]
 ROOT = Path(__file__).parents[2]
+COMMAND = """
+import sys
+from serving.server import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    print("tensorflow" in sys.modules)
+    sys.exit(end.code)
+"""
 
 
 def write_version(folder, number, model, preprocessor):
@@ -433,17 +442,23 @@ def test_the_command_serves_and_stops_on_sigterm(folder, tmp_path):
     ],
 )
 def test_help_and_bad_arguments_do_not_import_tensorflow(arguments, status, message):
-    code = (
-        "import sys; from serving.server import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit as end: print('tensorflow' in sys.modules); sys.exit(end.code)"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == status
     assert re.search(message, done.stdout + done.stderr)
     assert done.stdout.rstrip().endswith("False")
+
+
+def test_a_port_in_use_is_told_before_tensorflow_is_imported(served, folder):
+    for host, message in (("127.0.0.1", "Address already in use"), ("no.such.host.invalid", "")):
+        options = ["--model", "films", "--folder", str(folder), "--host", host]
+        done = subprocess.run(
+            [sys.executable, "-c", COMMAND, *options, "--port", str(served.port)],
+            cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (2, "False\n"), done.stderr
+        assert f"--port: {host}:{served.port}: {message}" in done.stderr
 
 
 def test_a_folder_of_broken_versions(tmp_path):
