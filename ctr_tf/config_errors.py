@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ctr_tf.config_base import SettingError
 from ctr_tf.yaml_source import KeyPath, Source, dotted
 
 
@@ -26,6 +27,10 @@ def explain(error: ValidationError, root: type, source: Source, prefix: KeyPath 
         at, owner = _locate(found["loc"], root)
         key = dotted((*prefix, *at))
         message = found["msg"].removeprefix("Value error, ")
+        cause = found.get("ctx", {}).get("error")
+        if isinstance(cause, SettingError):
+            at, message = (*at, *cause.at), cause.rule
+            key = dotted((*prefix, *at))
         if found["type"] == "extra_forbidden":
             message = f"unknown key{_nearest(str(at[-1]), owner)}"
         elif found["type"] == "missing":

@@ -40,8 +40,15 @@ class Source:
         self.marks: dict[KeyPath, _Mark] = {}
         self.top = "config"
 
-    def read(self, path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
+    def read(
+        self, path: Path, including: tuple[Path, ...] = (), named_by: str = ""
+    ) -> dict[str, Any]:
         """The data of a file, over that of the files it includes.
+
+        Args:
+            path: the file.
+            including: the files that include it.
+            named_by: where it is named, for messages.
 
         Raises:
             ConfigError: no such file, or YAML that does not parse.
@@ -49,16 +56,18 @@ class Source:
         if not including:
             self.top = str(path)
         if path.resolve() in including:
-            raise ConfigError(f"{path}: includes itself")
+            raise ConfigError(f"{named_by}{path}: includes itself")
         try:
             node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
         except FileNotFoundError:
             near = difflib.get_close_matches(
-                path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1
+                path.name, [p.name for p in path.parent.glob("*.y*ml") if p.is_file()], n=1
             )
             hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-            raise ConfigError(f"{path}: no such file{hint}") from None
-        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{named_by}{path}: no such file{hint}") from None
+        except OSError as error:
+            raise ConfigError(f"{named_by}{path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
             raise ConfigError(f"{path}: {error}") from None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
@@ -71,12 +80,12 @@ class Source:
             raise ConfigError(f"{path}:1: must be a mapping of keys, not {type(data).__name__}")
         included = data.pop("include", [])
         names = included if isinstance(included, list) else [included]
+        where = f"{path}:{own_marks['include',].line}: include: " if names else ""
         if not all(isinstance(name, str) for name in names):
-            line = own_marks["include",].line
-            raise ConfigError(f"{path}:{line}: include: must be file names, got {included!r}")
+            raise ConfigError(f"{where}must be file names, got {included!r}")
         merged: dict[str, Any] = {}
         for name in names:
-            other = self.read(path.parent / name, (*including, path.resolve()))
+            other = self.read(path.parent / name, (*including, path.resolve()), where)
             merged = _merge(merged, other)
         self.marks.update(own_marks)
         return _merge(merged, data)
@@ -114,22 +123,31 @@ class Source:
         """Sets one key of the data, `key.subkey=value`.
 
         Raises:
-            ConfigError: the text has another form.
+            ConfigError: the text has another form, or a key of it holds a value and no keys.
         """
         key, separator, value = text.partition("=")
-        if not separator or not key:
+        at = tuple(key.split("."))
+        if not separator or not all(at):
             raise ConfigError(f"--set {text}: must read KEY=VALUE, as train.learning_rate=1e-3")
-        *parents, last = key.split(".")
+        mark = _Mark(f"--set {text}", None)
+        *parents, last = at
         node = data
-        for parent in parents:
-            if not isinstance(node.get(parent), dict):
+        for depth, parent in enumerate(parents, start=1):
+            if node.get(parent) is None:
                 node[parent] = {}
+                self.marks[at[:depth]] = mark
             node = node[parent]
+            if not isinstance(node, dict):
+                raise ConfigError(
+                    f"--set {text}: {dotted(at[:depth])} holds no keys, it is {node!r}"
+                )
         try:
             node[last] = yaml.load(value, Loader=_Loader)
         except (yaml.YAMLError, ValueError):
             raise ConfigError(f"--set {text}: the value is not YAML") from None
-        self.marks[tuple(key.split("."))] = _Mark(f"--set {text}", None)
+        # What stood below the key is gone, and its lines with it.
+        self.marks = {key: m for key, m in self.marks.items() if key[: len(at)] != at}
+        self.marks[at] = mark
 
     def place(self, at: KeyPath) -> str:
         """File and line of a key, or of the nearest one around it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_an_included_file_is_overridden_key_by_key(write):
         (GOOD + "train: {epochs: !twice 3}\n", r"yaml:8: '3': could not determine a constructor"),
         (GOOD + "train: &a {b: *a}\n", r"yaml:8: nested over 50 deep"),
         (GOOD + "name: a/b\n", r"yaml:8: name: .*pattern.*got 'a/b'"),
-        (GOOD.replace("item_id", "item id"), r"yaml:1: schema: features: names are a letter"),
+        (GOOD.replace("item_id", "item id"), r"yaml:3: schema.features.item id: names are"),
         (
             GOOD + "prepare: {split: {fractions: [.nan, 0.1, 0.1]}}\n",
             r"yaml:8: prepare.split.fractions.0: .*finite number, got nan",
@@ -215,6 +216,64 @@ def test_a_mistaken_override_names_itself(write):
         load(write(GOOD), ["train.epochs=2024-13-45"])
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        # The file sets no rate: the key is the option's own.
+        ("train.learning_rate.foo=1", r"^--set train.learning_rate.foo=1: train.learning_rate: "),
+        ("train.trian.epochs=1", r"^--set train.trian.epochs=1: train.trian: unknown key"),
+        ("model.name.foo=1", r"^--set model.name.foo=1: model.name holds no keys, it is 'dcn_v2'$"),
+        ("model.units.0=1", r"^--set model.units.0=1: model.units holds no keys, it is \[8\]$"),
+        ("a..b=1", r"^--set a..b=1: must read KEY=VALUE"),
+        (".a=1", r"^--set .a=1: must read KEY=VALUE"),
+        ("schema.tasks={click: {colum: x}}", r"^--set schema.tasks=.*click.colum: unknown key"),
+    ],
+)
+def test_a_mistaken_override_blames_itself_not_the_file(write, override, message):
+    path = write(GOOD + "  units: [8]\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, [override])
+    assert re.search(message, str(caught.value), re.MULTILINE)
+    assert str(path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        (
+            "        titel: {}",
+            r"yaml:12: schema.sequences.history.attributes.titel: no categorical feature 'titel'; "
+            "did you mean 'title'",
+        ),
+        (
+            "        film: {like: itemid}",
+            r"yaml:12: schema.sequences.history.attributes.film.like: no categorical feature "
+            "'itemid'; did you mean 'item_id'",
+        ),
+        (
+            "    other:\n      attributes: {item_id: {}}\n      positive: clik",
+            r"yaml:14: schema.sequences.other.positive: no task 'clik'; did you mean 'click'",
+        ),
+    ],
+)
+def test_a_mistake_in_a_sequence_names_its_line_and_the_nearest_feature(write, attribute, message):
+    text = """\
+schema:
+  keys: {user: user, time: time}
+  features:
+    item_id: {kind: categorical}
+    title: {kind: categorical}
+  tasks:
+    click: {column: click}
+  sequences:
+    history:
+      attributes:
+        item_id: {}
+"""
+    with pytest.raises(ConfigError, match=message):
+        load(write(f"{text}{attribute}\nmodel: {{name: dcn_v2}}\n"))
+
+
 def test_every_mistake_is_reported_at_once(write):
     with pytest.raises(ConfigError) as caught:
         load(write(GOOD + "  unit: 3\ntrain: {epoch: 2}\n"))
@@ -225,6 +284,16 @@ def test_a_missing_file_suggests_its_neighbour(write):
     path = write(GOOD)
     with pytest.raises(ConfigError, match="did you mean .*experiment.yaml"):
         load(path.with_name("experimnt.yaml"))
+
+
+def test_a_missing_include_says_which_file_and_line_names_it(write, tmp_path):
+    (tmp_path / "nowhere.yml").mkdir()
+    path = write(GOOD + "include:\n  nowhere.yaml\n")
+    message = rf"^{path}:8: include: {tmp_path}/nowhere.yaml: no such file$"
+    with pytest.raises(ConfigError, match=message):
+        load(path)
+    with pytest.raises(ConfigError, match=rf"^{path}:8: include: {tmp_path}: Is a directory$"):
+        load(write(GOOD + "include: .\n"))
 
 
 def test_a_file_that_includes_itself_is_an_error(write):

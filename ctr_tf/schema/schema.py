@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ctr_tf.config_base import Config
+from ctr_tf.config_base import Config, SettingError, check_known
 from ctr_tf.schema.features import AnyFeature, Categorical, Keys, Sequence, Side, Task
 
 
@@ -69,56 +69,53 @@ class Schema(Config):
     @model_validator(mode="after")
     def _check(self) -> "Schema":
         for name, feature in self.features.items():
-            _check_name("features", name)
+            at = ("features", name)
+            _check_name(at)
             if name == REQUEST_TIME:
-                raise ValueError(f"features.{name}: the name is kept for the request's time")
+                raise SettingError(at, "the name is kept for the request's time")
             if isinstance(feature, Categorical) and feature.share is not None:
-                self._check_shared(f"features.{name}", feature)
+                self._check_shared(at, feature)
         for name in self.tasks:
-            _check_name("tasks", name)
+            _check_name(("tasks", name))
         for name, sequence in self.sequences.items():
-            _check_name("sequences", name)
+            at = ("sequences", name)
+            _check_name(at)
             if sequence.separator is None and not (self.keys.user and self.keys.time):
-                raise ValueError(
-                    f"sequences.{name}: building a sequence from the log needs keys.user and "
-                    "keys.time"
+                raise SettingError(
+                    at, "building a sequence from the log needs keys.user and keys.time"
                 )
-            if sequence.positive is not None and sequence.positive not in self.tasks:
-                raise ValueError(
-                    f"sequences.{name}.positive: no task {sequence.positive!r}; "
-                    f"tasks: {', '.join(self.tasks)}"
-                )
+            if sequence.positive is not None:
+                check_known((*at, "positive"), "task", sequence.positive, self.tasks)
             if sequence.timestamps and not self.keys.time:
-                raise ValueError(f"sequences.{name}.timestamps needs keys.time")
+                raise SettingError((*at, "timestamps"), "needs keys.time")
             for attribute, spec in sequence.attributes.items():
-                where = f"sequences.{name}.attributes.{attribute}"
-                _check_name(f"sequences.{name}.attributes", attribute)
+                own = (*at, "attributes", attribute)
+                _check_name(own)
                 if spec.encoder is not None and spec.like is not None:
-                    raise ValueError(f"{where}: like and encoder exclude each other")
+                    raise SettingError(own, "like and encoder exclude each other")
                 if spec.encoder is None:
-                    self._check_like(f"{where}.like", spec.like or attribute)
+                    like = (*own, "like") if spec.like else own
+                    self._check_like(like, spec.like or attribute)
                 elif spec.encoder.share is not None:
-                    self._check_shared(f"{where}.encoder", spec.encoder)
+                    self._check_shared((*own, "encoder"), spec.encoder)
         names = [spec.name for spec in self.inputs]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"input names used twice: {', '.join(twice)}")
         return self
 
-    def _check_shared(self, where: str, own: Categorical) -> None:
-        self._check_like(f"{where}.share", own.share)
+    def _check_shared(self, at: tuple[str, ...], own: Categorical) -> None:
+        at = (*at, "share")
+        self._check_like(at, own.share)
         other = self.features[own.share]
         if other.dtype != own.dtype:
-            raise ValueError(
-                f"{where}.share: {own.share} has dtype {other.dtype}, the one here {own.dtype}"
-            )
+            raise SettingError(at, f"{own.share} has dtype {other.dtype}, the one here {own.dtype}")
 
-    def _check_like(self, where: str, name: str) -> None:
-        other = self.features.get(name)
-        if not isinstance(other, Categorical):
-            raise ValueError(f"{where}: no categorical feature {name!r} to share a table with")
-        if other.share is not None:
-            raise ValueError(f"{where}: {name!r} itself shares {other.share!r}; name that one")
+    def _check_like(self, at: tuple[str, ...], name: str) -> None:
+        known = {n: f for n, f in self.features.items() if isinstance(f, Categorical)}
+        check_known(at, "categorical feature", name, known)
+        if known[name].share is not None:
+            raise SettingError(at, f"{name!r} itself shares {known[name].share!r}; name that one")
 
     def side(self, side: Side) -> dict[str, AnyFeature]:
         """The features of one side, in order."""
@@ -153,9 +150,7 @@ class Schema(Config):
     def encoders(self) -> dict[str, AnyFeature]:
         """Every encoder by name, each once: the feature or attribute that defines it."""
         found = {
-            name: feature
-            for name, feature in self.features.items()
-            if self.encoder(name) == name
+            name: feature for name, feature in self.features.items() if self.encoder(name) == name
         }
         for sequence, spec in self.sequences.items():
             for attribute, own in spec.attributes.items():
@@ -236,9 +231,10 @@ class Schema(Config):
             )
 
 
-def _check_name(section: str, name: str) -> None:
-    if not NAME.fullmatch(name):
-        raise ValueError(
-            f"{section}: names are a letter, then letters, digits and '_', not {name!r}; a column "
-            "of another name is read by `column`"
+def _check_name(at: tuple[str, ...]) -> None:
+    if not NAME.fullmatch(at[-1]):
+        raise SettingError(
+            at,
+            f"names are a letter, then letters, digits and '_', not {at[-1]!r}; a column of "
+            "another name is read by `column`",
         )

@@ -56,8 +56,8 @@ def test_shared_encoders_are_one():
     [
         ({"features": {"class of worker": ITEM}}, "names are a letter.*'class of worker'"),
         ({"features": {"a/b": ITEM}}, "'a/b'"),
-        ({"tasks": ["buy!"]}, "tasks: names are a letter.*'buy!'"),
-        ({"attributes": {"item id": {"like": "item"}}}, "history.attributes: names.*'item id'"),
+        ({"tasks": ["buy!"]}, "tasks.buy!: names are a letter.*'buy!'"),
+        ({"attributes": {"item id": {"like": "item"}}}, "attributes.item id: names.*'item id'"),
         ({"features": {"request_time": ITEM}}, "kept for the request's time"),
         ({"features": {"candidates_mask": ITEM}}, "used twice: candidates_mask"),
         (
@@ -79,12 +79,12 @@ def test_shared_encoders_are_one():
             "x.encoder.share: item has dtype string, the one here int",
         ),
         ({"attributes": {"x": {"like": "item", "encoder": ITEM}}}, "like and encoder exclude"),
-        ({"attributes": {"x": {}}}, "x.like: no categorical feature 'x'"),
+        ({"attributes": {"x": {}}}, "attributes.x: no categorical feature 'x'; .*item"),
         ({"attributes": {"item": {}}, "keys": {"user": "user"}}, "needs keys.user and keys.time"),
         ({"attributes": {"item": {}}, "positive": "buy"}, "no task 'buy'; tasks: click"),
         (
             {"attributes": {"item": {}}, "keys": {}, "separator": ",", "timestamps": True},
-            "history.timestamps needs keys.time",
+            "history.timestamps: needs keys.time",
         ),
     ],
 )  # fmt: skip
