@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import socket
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ctr_tf.startup import start_tensorflow
 from serving.config import ServeConfig
 from serving.versions import Versions, servable
 
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"--port: {config.host}:{config.port}: {error.strerror}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    start_tensorflow()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
