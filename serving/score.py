@@ -36,7 +36,8 @@ def ask_by_row(client: Any, schema: Schema, question: Question) -> tuple[np.ndar
     count = len(question.items)
     specs = {spec.name: spec for spec in schema.inputs}
     rows = {
-        name: np.swapaxes(value, 0, 1) if specs[name].side == "candidate"
+        name: np.swapaxes(value, 0, 1)
+        if specs[name].side == "candidate"
         else np.repeat(value, count, axis=0)
         for name, value in inputs.items()
     }

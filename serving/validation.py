@@ -56,8 +56,13 @@ def input_rules(specs: Mapping[str, tf.TensorSpec], schema: Schema | None) -> di
     for name in [*(n for n in known if n in specs), *(n for n in specs if n not in known)]:
         spec = specs[name]
         shape = tuple(spec.shape)
-        axes, feature = ("B",)[: len(shape)], None
-        # A part of a user's state: what varies besides B are the behaviours.
+        # A part of a user's state: what varies besides B are behaviours, and of which sequence is
+        # known where there is only one.
+        rest = [f"{index} of {name}" for index in range(1, len(shape))]
+        if len(sequences) == 1:
+            length = f"L of {next(iter(sequences))}"
+            rest = [length if n is None else axis for axis, n in zip(rest, shape[1:])]
+        axes, feature = ("B", *rest)[: len(shape)], None
         most = (None,) + (longest,) * (len(shape) - 1)
         if name in known:
             # Behaviours of one sequence have one length; the number of values is each input's own.
@@ -141,8 +146,9 @@ def _shape(name: str, rule: InputRule, proto: TensorProto) -> tuple[int, ...]:
                 f"input {name!r}: must have shape {list(rule.shape)}, got {list(shape)}"
             )
         if most is not None and size > most:
-            axis = rule.axes[index] if index < len(rule.axes) else index
-            raise InvalidInput(f"input {name!r}: axis {axis} has size {size}; at most {most}")
+            raise InvalidInput(
+                f"input {name!r}: axis {rule.axes[index]} has size {size}; at most {most}"
+            )
     return shape
 
 

@@ -254,7 +254,12 @@ def test_nothing_is_filled_before_all_sizes_are_checked(monkeypatch):
 
 def test_a_state_is_no_longer_than_the_sequences_behind_it():
     spec = tf.TensorSpec([None, None, 8], tf.float32, "state_history_keys")
-    assert input_rules({spec.name: spec}, SCHEMA)[spec.name].most == (None, 50, None)
+    rule = input_rules({spec.name: spec}, SCHEMA)[spec.name]
+    assert rule.most == (None, 50, None)
+    assert rule.axes == ("B", "L of history", "2 of state_history_keys")
+    # Without a schema nothing is known but that the requests agree.
+    rule = input_rules({spec.name: spec}, None)[spec.name]
+    assert rule.most == (None, None, None) and len(set(rule.axes)) == 3
 
 
 def test_a_state_of_another_length(client):
@@ -263,7 +268,8 @@ def test_a_state_of_another_length(client):
     values = client.predict(USER_TOWER, user)
     values |= {s.name: raw[s.name] for s in SCHEMA.inputs if s.side != "user"}
     values["state_history_mask"] = np.ones((1, 2), "bool")
-    refusal("INVALID_ARGUMENT", ".", lambda: client.predict(ITEM_TOWER, values))
+    message = "axis L of history has size 3, but 2 in|axis L of history has size 2, but 3 in"
+    refusal("INVALID_ARGUMENT", message, lambda: client.predict(ITEM_TOWER, values))
 
 
 def test_unknown_model_version_and_signature(client, served):
