@@ -19,7 +19,7 @@ class NegativeSampler:
 
     Uniform over the catalogue, or by `count ** popularity` of an item's training positives; then
     items without any are never drawn. Draws are without replacement within a request and depend
-    on the seed and the request's id alone, not on the runner or the number of workers. Nothing
+    on the seed and the request's key alone, not on the runner or the number of workers. Nothing
     is known here of the user's future, so its items stay eligible.
 
     Args:
@@ -49,7 +49,7 @@ class NegativeSampler:
         """Draws distinct items.
 
         Args:
-            request: the request's id.
+            request: the request's key.
             count: how many.
             excluded: items that must not be drawn.
 

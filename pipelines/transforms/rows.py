@@ -58,11 +58,13 @@ class Request(NamedTuple):
     Args:
         time: of its first row, Unix microseconds.
         id: unique among the requests of its user.
+        key: unique among all requests; what is random of a request follows from it.
         rows: in the order of the log.
     """
 
     time: int
     id: bytes
+    key: bytes
     rows: list[LogRow]
 
 
@@ -182,16 +184,28 @@ def _sequence_places(layout: Layout) -> list[tuple[str, list[int]]]:
     return [(name, places) for name, places in found.items() if len(places) > 1]
 
 
-def build_requests(rows: list[LogRow]) -> list[Request]:
+def build_requests(rows: list[LogRow], user: bytes = b"") -> list[Request]:
     """The requests of one user, in the order of their time and then of their id.
 
     A request's time is that of its earliest row, so that nothing later counts as its past.
+
+    Args:
+        rows: the user's.
+        user: the user's id, where request ids may start anew with each user.
+
+    Example:
+        >>> row = LogRow(5, b"1", 0, 2, b"i", (), (), (), (), ())
+        >>> [request.key for request in build_requests([row], b"ann")]
+        [b'ann\\n1']
     """
+    # No id holds a line break.
+    before = user + b"\n" if user else b""
     found: dict[bytes, list[LogRow]] = {}
     for row in rows:
         found.setdefault(row.request, []).append(row)
     requests = [
-        Request(min(row.time for row in own), request, own) for request, own in found.items()
+        Request(min(row.time for row in own), request, before + request, own)
+        for request, own in found.items()
     ]
     return sorted(requests, key=lambda request: (request.time, request.id))
 
@@ -250,7 +264,7 @@ def splitter(
     def at_random(requests: list[Request], known: bool) -> list[int]:
         # Hashed, so that neither the runner nor the order of the rows matters.
         return [
-            bisect.bisect_right((first, first + second), _uniform(request.id, seed))
+            bisect.bisect_right((first, first + second), _uniform(request.key, seed))
             for request in requests
         ]
 

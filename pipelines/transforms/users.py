@@ -46,7 +46,9 @@ def read_users(
     for key, blob in read_spill(folders.shard(shard)):
         _, values, tuples = marshal.loads(blob)
         rows = list(map(LogRow._make, tuples))
-        requests = build_requests(rows)
         known = key[:1] == b"u"
+        user = key[1:] if known else b""
+        # Ids made of user and time are unique as they are.
+        requests = build_requests(rows, user if layout.schema.keys.request else b"")
         splits = assign(requests, known)
-        yield User(key[1:] if known else b"", values, rows, requests, splits)
+        yield User(user, values, rows, requests, splits)

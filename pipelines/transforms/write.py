@@ -58,7 +58,7 @@ class SplitFile:
         """Appends a request."""
         if self._spill is None:
             self._spill = Spill(self._spilled)
-        self._spill.append(self._place(request.id), record)
+        self._spill.append(self._place(request.key), record)
         self.counts["requests"] += 1
         self.counts["candidates"] += len(request.rows) + negatives
         self.counts["negatives"] += negatives
@@ -159,7 +159,7 @@ class WriteRecords(beam.DoFn):
         excluded = {row.item for row in request.rows}
         if config.exclude_seen:
             excluded |= met.before(request.time)
-        drawn = self._sampler.sample(request.id, wanted, excluded)
+        drawn = self._sampler.sample(request.key, wanted, excluded)
         if len(drawn) < wanted:
             self._warnings[SCARCE] += 1
         return drawn
