@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +19,7 @@ from ctr_tf.data.config import InputConfig
 from ctr_tf.data.manifest import Manifest, ManifestError, RecordFile
 from ctr_tf.data.parsing import Parser
 from ctr_tf.data.preprocess import Preprocessor
-from ctr_tf.data.records import CorruptRecordError, read_records
+from ctr_tf.data.records import CorruptRecordError, RecordWriter, read_records
 from ctr_tf.schema import CANDIDATES_MASK, Schema
 
 
@@ -52,12 +56,13 @@ class Input:
         self.parser = Parser(schema, self.preprocessor)
         self.skipped: dict[str, int] = {}
         self._readable: dict[str, int] = {}
+        self._paths: dict[str, Path] = {}
         for split in self.manifest.splits.values():
             for file in split.files:
                 self._check(file)
 
     def _check(self, file: RecordFile) -> None:
-        path = self.folder / file.name
+        path = self._paths[file.name] = self.folder / file.name
         if not path.exists():
             raise ManifestError(f"{path}: listed in the manifest but missing")
         if self.config.corrupt == "error" and path.stat().st_size == file.size:
@@ -65,13 +70,14 @@ class Input:
             return
         # A wrong size is looked into, so that the error names the record; with `skip` every
         # shard is read once, since a flipped byte does not show in the size.
-        count = 0
+        count, whole = 0, True
         try:
             for _ in read_records(path):
                 count += 1
         except CorruptRecordError:
             if self.config.corrupt == "error":
                 raise
+            whole = False
         if count != file.records:
             if self.config.corrupt == "error":
                 raise CorruptRecordError(
@@ -80,6 +86,19 @@ class Input:
                 )
             self.skipped[file.name] = file.records - count
         self._readable[file.name] = count
+        if not whole:
+            self._paths[file.name] = self._readable_copy(path, count)
+
+    def _readable_copy(self, path: Path, count: int) -> Path:
+        """A plain file of the first `count` records, for TensorFlow: it reads ahead, and a gzipped
+        file fails with the first byte that does not inflate."""
+        folder = Path(tempfile.mkdtemp(prefix="ctr_tf-"))
+        weakref.finalize(self, shutil.rmtree, folder, True)
+        copy = folder / "records"
+        with RecordWriter(copy, "none") as writer:
+            for record in itertools.islice(read_records(path), count):
+                writer.write(record)
+        return copy
 
     @contextmanager
     def naming_corruption(self, *splits: str) -> Iterator[None]:
@@ -169,7 +188,7 @@ class Input:
             kind = tf.where(gzipped, "GZIP", "")
             return tf.data.TFRecordDataset(name, kind).take(count)
 
-        names = [str(self.folder / file.name) for file in files]
+        names = [str(self._paths[file.name]) for file in files]
         counts = [self._readable[file.name] for file in files]
         counts = tf.constant(counts, tf.int64)
         return tf.data.Dataset.from_tensor_slices((names, counts)).interleave(

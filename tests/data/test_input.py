@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import tempfile
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from ctr_tf.data.config import InputConfig
 from ctr_tf.data.input import Input
 from ctr_tf.data.manifest import ManifestError
-from ctr_tf.data.records import CorruptRecordError
+from ctr_tf.data.records import CorruptRecordError, read_records
 from ctr_tf.schema import Schema
 from tests.prepared import write_prepared
 
@@ -179,12 +181,43 @@ def test_truncated_shard_is_an_error_with_file_and_record(damaged):
         Input(damaged.parents[1], SCHEMA, InputConfig())
 
 
-def test_truncated_shard_is_skipped_and_counted(damaged):
-    data = Input(damaged.parents[1], SCHEMA, InputConfig(batch_size=16, corrupt="skip"))
-    (lost,) = data.skipped.values()
-    assert 0 < lost < 30
+def cut(content: bytes, share: float) -> bytes:
+    return content[: int(len(content) * share)]
+
+
+def flip(content: bytes, share: float) -> bytes:
+    place = int(len(content) * share)
+    return content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("damage", [cut, flip])
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_what_is_unreadable_is_skipped_and_counted(tmp_path, compression, damage, share):
+    write_prepared(tmp_path, SCHEMA, {"train": make_requests(60)}, compression=compression)
+    path = sorted((tmp_path / "train").iterdir())[1]
+    path.write_bytes(damage(path.read_bytes(), share))
+    good = 0
+    with pytest.raises(CorruptRecordError):
+        for _ in read_records(path):
+            good += 1
+    data = Input(tmp_path, SCHEMA, InputConfig(batch_size=16, corrupt="skip"))
+    assert data.skipped == {f"train/{path.name}": 30 - good} and good < 30
     found = sum(request_ids(data.training(0)), [])
-    assert len(found) == len(set(found)) == 60 - lost == data.requests("train")
+    assert len(found) == len(set(found)) == 30 + good == data.requests("train")
+    assert request_ids(data.training(0, skip=1)) == request_ids(data.training(0))[1:]
+
+
+def test_copies_of_damaged_shards_are_removed(damaged, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    batches = Input(damaged.parents[1], SCHEMA, InputConfig(corrupt="skip")).training(0)
+    gc.collect()
+    # A dataset keeps what it reads.
+    assert len(sum(request_ids(batches), [])) < 60
+    del batches
+    gc.collect()
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
