@@ -42,11 +42,11 @@ class Split(Config):
     """How requests are divided into training, validation and test.
 
     Args:
-        by: `time` (by share of requests in time order, or at stated times), `last` (walking back
-            from each user's end, whole requests go to test until it has at least `interactions`
-            rows, the next ones to validation likewise), `files` (as the log comes divided),
-            `random` (by a hash of user and request id, for logs without times: what a user did
-            later may then be training) or `none` (everything is training).
+        by: `time` (by share of requests in the order of their last row's time, or at stated
+            times), `last` (walking back from each user's end, whole requests go to test until it
+            has at least `interactions` rows, the next ones to validation likewise), `files` (as
+            the log comes divided), `random` (by a hash of user and request id, for logs without
+            times: what a user did later may then be training) or `none` (everything is training).
         fractions: shares of training, validation and test, by time or at random.
         boundaries: instead of fractions, the Unix seconds at which validation and test begin.
         interactions: rows of each user in test, and again in validation, at least.

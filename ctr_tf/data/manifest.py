@@ -51,8 +51,8 @@ class SplitManifest(Config):
         positives: labels that are 1, by task.
         users: users with a request in this split.
         users_without_training_rows: those of them without a request in training.
-        first_time: Unix seconds of the first request; None without `keys.time`.
-        last_time: Unix seconds of the last request.
+        first_time: Unix seconds of the first row; None without `keys.time`.
+        last_time: Unix seconds of the last row.
     """
 
     files: list[RecordFile] = []

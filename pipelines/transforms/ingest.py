@@ -258,7 +258,7 @@ class WriteShard(beam.DoFn):
             user, _, rows = marshal.loads(blob[1:])
             largest = max(largest, len(rows))
             if count_times:
-                times.update(r.time for r in build_requests(list(map(LogRow._make, rows))))
+                times.update(r.last for r in build_requests(list(map(LogRow._make, rows))))
             spill.append(user, blob[1:])
         spill.close()
         return {"largest": largest, "times": dict(times)}

@@ -57,12 +57,14 @@ class Request(NamedTuple):
 
     Args:
         time: of its first row, Unix microseconds.
+        last: of its last row.
         id: unique among the requests of its user.
         key: unique among all requests; what is random of a request follows from it.
         rows: in the order of the log.
     """
 
     time: int
+    last: int
     id: bytes
     key: bytes
     rows: list[LogRow]
@@ -187,7 +189,8 @@ def _sequence_places(layout: Layout) -> list[tuple[str, list[int]]]:
 def build_requests(rows: list[LogRow], user: bytes = b"") -> list[Request]:
     """The requests of one user, in the order of their time and then of their id.
 
-    A request's time is that of its earliest row, so that nothing later counts as its past.
+    A request's time is that of its earliest row, so that nothing later counts as its past. A split
+    by time goes by its latest row, so that training holds none from after a boundary.
 
     Args:
         rows: the user's.
@@ -204,8 +207,9 @@ def build_requests(rows: list[LogRow], user: bytes = b"") -> list[Request]:
     for row in rows:
         found.setdefault(row.request, []).append(row)
     requests = [
-        Request(min(row.time for row in own), request, before + request, own)
+        Request(min(times), max(times), request, before + request, own)
         for request, own in found.items()
+        for times in [[row.time for row in own]]
     ]
     return sorted(requests, key=lambda request: (request.time, request.id))
 
@@ -231,7 +235,7 @@ def splitter(
     """
 
     def by_time(requests: list[Request], known: bool) -> list[int]:
-        return [bisect.bisect_right(boundaries, request.time) for request in requests]
+        return [bisect.bisect_right(boundaries, request.last) for request in requests]
 
     def by_last(requests: list[Request], known: bool) -> list[int]:
         found = [TRAIN] * len(requests)
@@ -286,7 +290,7 @@ def time_boundaries(split: Split, counts: dict[int, int]) -> tuple[float, float]
 
     Args:
         split: the configuration.
-        counts: requests by time.
+        counts: requests by the time of their last row.
 
     Example:
         >>> time_boundaries(Split(fractions=(0.5, 0.25, 0.25)), {10: 1, 20: 1, 30: 1, 40: 1})

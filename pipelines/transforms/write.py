@@ -65,8 +65,8 @@ class SplitFile:
         for index, task in enumerate(tasks):
             positives = sum(row.labels[index] == 1.0 for row in request.rows)
             self.counts[f"positives {task}"] += positives
-        second = request.time // MICROSECONDS
-        self.times = [min([second, *self.times]), max([second, *self.times])]
+        first, last = request.time // MICROSECONDS, request.last // MICROSECONDS
+        self.times = [min([first, *self.times]), max([last, *self.times])]
 
     def close(self) -> dict:
         """Completes the file and says what it holds."""

@@ -217,6 +217,25 @@ def test_split_by_last_cuts_no_request_and_earlier_test_requests_are_history(tmp
     assert test["u:6"]["features/history_item_id"] == ["i32", "i40", "i50"]
 
 
+def test_a_request_that_spans_a_boundary_is_of_the_later_split(tmp_path):
+    schema = copy.deepcopy(SHOP)
+    schema["keys"]["request"] = "session"
+    rows = [["a", "i0", 1, 1, "s"], ["a", "late", 1000, 1, "s"]]
+    rows += [["b", f"i{n}", n, 1, f"q{n}"] for n in range(2, 11)]
+    write_csv(tmp_path / "log.csv", [*SHOP_COLUMNS, "session"], rows)
+    manifest = prepare(tmp_path, schema, split={"by": "time"})
+    # Ten requests, the session the last of them: eight, one and one.
+    assert manifest.boundaries == (10, 1000)
+    assert {
+        name: (split.requests, split.first_time, split.last_time)
+        for name, split in manifest.splits.items()
+    } == {"train": (8, 2, 9), "validation": (1, 10, 10), "test": (1, 1, 1000)}
+    found = read_split(tmp_path / "out", "test")["s"]
+    assert found["request/time"] == [1] and found["features/history/length"] == [0]
+    vocabulary = (tmp_path / "out/vocabularies/item_id.txt").read_text().split()
+    assert vocabulary == [f"i{n}" for n in range(2, 10)]
+
+
 def test_equal_runs_give_equal_bytes(tmp_path):
     rows = [[f"u{n % 7}", f"i{n % 5}", n, n % 2] for n in range(60)]
     write_csv(tmp_path / "log.csv", SHOP_COLUMNS, rows)

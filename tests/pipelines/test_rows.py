@@ -25,6 +25,7 @@ def test_rows_of_one_id_are_one_request_at_its_earliest_time():
         (12, b"a"),
     ]
     assert [r.position for r in found[0].rows] == [1, 3]
+    assert [request.last for request in found] == [15, 10, 12]
 
 
 def test_last_takes_whole_requests_from_the_end():
@@ -39,6 +40,14 @@ def test_last_takes_whole_requests_from_the_end():
 def test_by_time_puts_a_time_on_one_side():
     assign = splitter(Split(), (2, 4))
     assert assign(requests(1, 1, 1, 1, 1, 1), True) == [0, 0, 1, 1, 2, 2]
+
+
+def test_by_time_goes_by_the_last_row():
+    assign = splitter(Split(), (2, 4))
+    spanning = [row(1, b"a"), row(2, b"a"), row(1, b"b"), row(4, b"b"), row(3, b"c"), row(1, b"d")]
+    found = build_requests(spanning)
+    assert [request.id for request in found] == [b"a", b"b", b"d", b"c"]
+    assert assign(found, True) == [1, 2, 0, 1]
 
 
 def test_fractions_are_exact_over_requests():
