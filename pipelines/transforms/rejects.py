@@ -34,12 +34,12 @@ def reject(
         file.unit: position,
         "reason": error.reason,
         "value": error.value,
-        "row": row,
+        "content": row,
     }
     try:
         line = json.dumps(found, default=_readable, allow_nan=False)
     except ValueError:  # JSON has no NaN and no infinity
-        line = json.dumps(found | {"value": str(error.value), "row": str(row)})
+        line = json.dumps(found | {"value": str(error.value), "content": str(row)})
     return (SOURCES.index(source), file.number, position), line.encode() + b"\n"
 
 

@@ -109,6 +109,28 @@ def test_rows_without_a_user_are_requests_of_their_own(tmp_path):
     assert found["log.csv:4"]["request/user"] == [""]
 
 
+def test_ids_that_are_not_a_number_are_rejected_and_whole_floats_match_text(tmp_path):
+    schema = copy.deepcopy(SHOP)
+    schema["features"]["age"] = {"kind": "numeric", "side": "user"}
+    nan = math.nan
+    users, items = [1.0, 2.0, nan, 1.0], [7.0, nan, 7.0, 8.0]
+    columns = {"user_id": users, "item_id": items, "time": [1, 2, 3, 4], "click": [1, 0, 1, 0]}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    write_csv(tmp_path / "users.csv", ["user_id", "age"], [[1, 30], [2, 40]])
+    manifest = prepare(
+        tmp_path,
+        schema,
+        impressions={"path": "log.parquet"},
+        users={"path": "users.csv", "key": "user_id"},
+        max_bad_share=0.5,
+    )
+    assert manifest.rejects == {"item_id: NaN": 1, "user_id: NaN": 1}
+    assert [r["row"] for r in read_rejects(tmp_path / "out" / "rejects")] == [1, 2]
+    found = read_split(tmp_path / "out", "train")
+    assert set(found) == {"1:1", "1:4"} and found["1:4"]["features/age"] == [30.0]
+    assert (tmp_path / "out/vocabularies/item_id.txt").read_text() == "7\n8\n"
+
+
 def test_typed_files_give_the_records_of_text_files(tmp_path):
     schema = copy.deepcopy(SHOP)
     schema["features"] |= {
