@@ -12,13 +12,17 @@ import glob
 import gzip
 import itertools
 import json
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +33,7 @@ from pipelines.transforms.errors import PrepareError
 CHUNK = 10_000
 JSONL_HEADER = 100
 """Lines of a JSON lines file that are looked at for its columns."""
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
 csv.field_size_limit(1 << 24)
 
@@ -89,7 +94,8 @@ def list_files(source: Source, root: Path, where: str) -> list[SourceFile]:
         where: the configuration key, for errors.
 
     Raises:
-        PrepareError: no file, an unknown format, an empty file, a duplicate column.
+        PrepareError: no file, an unknown format, an empty file, a duplicate column, a Parquet
+            file without a stated column, a JSON array.
     """
     files: list[SourceFile] = []
     for pattern in [source.path] if isinstance(source.path, str) else source.path:
@@ -160,13 +166,21 @@ def _format(path: str, stated: str, where: str) -> str:
 def _columns(
     path: str, name: str, form: str, stated: list[str] | None, where: str
 ) -> tuple[str, ...]:
-    if stated is not None:
-        columns = stated
-    else:
+    columns = stated
+    if stated is None or form in ("jsonl", "parquet"):
         try:
-            columns = _headers[form](path)
+            found = _headers[form](path)
         except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
             raise PrepareError(f"{name}: unreadable {form} file: {error}") from error
+        except ValueError as error:
+            raise PrepareError(f"{name}: {error}") from None
+        columns = found if stated is None else stated
+        lacking = [column for column in columns if column not in found]
+        if lacking and form == "parquet":
+            raise PrepareError(
+                f"{where}.columns: {name} has no column {lacking[0]!r}; "
+                f"columns: {', '.join(found)}"
+            )
     if not columns:
         raise PrepareError(f"{name}: the file is empty; a header was expected")
     twice = sorted({column for column in columns if columns.count(column) > 1})
@@ -183,24 +197,40 @@ def _delimited_header(path: str, form: str) -> list[str]:
 def _jsonl_header(path: str) -> list[str]:
     found: dict[str, None] = {}
     with _open(path) as text:
-        for line in itertools.islice(text, JSONL_HEADER):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                found.update(dict.fromkeys(row))
+        lines = list(itertools.islice(text, JSONL_HEADER))
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            found.update(dict.fromkeys(row))
+    if not found and "".join(lines).lstrip().startswith("["):
+        raise ValueError("a JSON array; JSON lines hold one object a line, without brackets around")
     return list(found)
 
 
 def _parquet_header(path: str) -> list[str]:
-    return pq.read_schema(path).names
+    with _open_parquet(path) as file:
+        return pq.read_schema(file).names
 
 
 def _open(path: str) -> TextIO:
     # Bytes that are not UTF-8 become surrogates, which the column's converter rejects by row.
     how = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     return gzip.open(path, "rt", **how) if path.endswith(".gz") else open(path, **how)
+
+
+@contextmanager
+def _open_parquet(path: str) -> Iterator[BinaryIO]:
+    if not path.endswith(".gz"):
+        with open(path, "rb") as file:
+            yield file
+        return
+    # Parquet is read from its end and in places: a gzipped file is unpacked first.
+    with gzip.open(path) as packed, tempfile.TemporaryFile() as file:
+        shutil.copyfileobj(packed, file)
+        yield file
 
 
 def _delimited(text: TextIO, form: str) -> Iterator[list[str]]:
@@ -242,7 +272,7 @@ def _read_jsonl(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
                 continue
             try:
                 row = json.loads(content)
-            except ValueError:
+            except (ValueError, RecursionError):
                 yield Row(line, (), "not JSON", content.rstrip("\n"))
                 continue
             if not isinstance(row, dict):
@@ -253,12 +283,34 @@ def _read_jsonl(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
 
 def _read_parquet(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
     position = 0
-    with pq.ParquetFile(file.path) as table:
+    with _open_parquet(file.path) as content, pq.ParquetFile(content) as table:
         for batch in table.iter_batches(batch_size=CHUNK, columns=list(wanted)):
-            columns = [batch.column(column).to_pylist() for column in wanted]
+            columns = [_values(batch.column(column), column) for column in wanted]
             for values in zip(*columns):
                 yield Row(position, values)
                 position += 1
+
+
+def _values(column: pa.Array, name: str) -> list:
+    if pa.types.is_timestamp(column.type):
+        return [_moment(value, column.type.unit) for value in column.cast(pa.int64()).to_pylist()]
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError) as error:
+        raise pa.ArrowInvalid(f"column {name!r} of type {column.type}: {error}") from error
+
+
+def _moment(value: int | None, unit: str) -> datetime | int | None:
+    """A timestamp, whose own Python form knows neither nanoseconds nor years beyond 9999; such a
+    year is left as a number, which the column's converter rejects."""
+    if value is None:
+        return None
+    try:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
+            microseconds=value * 10**6 // PER_SECOND[unit]
+        )
+    except OverflowError:
+        return value
 
 
 _headers = {

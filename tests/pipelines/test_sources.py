@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctr_tf.data.config import Source
-from pipelines.transforms.errors import PrepareError
+from pipelines.transforms.errors import PrepareError, RejectError
 from pipelines.transforms.sources import available, list_files, read_rows
+from pipelines.transforms.values import timestamp
 from tests.pipelines.jobs import write_csv
 
 COLUMNS = ["id", "title"]
@@ -31,13 +32,61 @@ def test_formats_yield_equal_rows(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(objects))
     pq.write_table(pa.table(dict(zip(COLUMNS, zip(*ROWS)))), tmp_path / "a.parquet")
     expected = [tuple(row) for row in ROWS]
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
     positions = {}
-    for name in ("a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.parquet"):
+    for name in ("a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.parquet", "a.parquet.gz"):
         rows = read(tmp_path, path=name)
         assert [row.values for row in rows] == expected, name
         positions[name] = [row.position for row in rows]
     assert positions["a.csv"] == positions["a.csv.gz"] == positions["a.tsv"] == [2, 3, 4]
-    assert positions["a.jsonl"] == [1, 2, 3] and positions["a.parquet"] == [0, 1, 2]
+    assert positions["a.jsonl"] == [1, 2, 3]
+    assert positions["a.parquet"] == positions["a.parquet.gz"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "expected"),
+    [
+        ("s", [0, None, -1], [0, None, -1_000_000]),
+        ("us", [1, 2**62], [1, "beyond"]),
+        ("ns", [1577836800000000001, -1], [1577836800000000, -1]),
+    ],
+)
+def test_parquet_timestamps_of_every_unit_and_year(tmp_path, unit, values, expected):
+    times = pa.array(values, pa.int64())
+    for zone in (None, "Europe/Berlin"):
+        table = pa.table({"id": times.cast(pa.timestamp(unit, zone)), "title": times})
+        pq.write_table(table, tmp_path / "a.parquet")
+        for row, wanted in zip(read(tmp_path, path="a.parquet"), expected, strict=True):
+            if wanted == "beyond":
+                with pytest.raises(RejectError, match="t: not an ISO 8601 time"):
+                    timestamp(row.values[0], "t", "iso")
+            elif wanted is None:
+                assert row.values[0] is None
+            else:
+                assert timestamp(row.values[0], "t", "iso") == wanted
+
+
+def test_a_parquet_column_that_python_cannot_hold_is_named(tmp_path):
+    nanoseconds = pa.array([1, 2], pa.int64()).cast(pa.duration("ns"))
+    pq.write_table(pa.table({"id": nanoseconds, "title": ["x", "y"]}), tmp_path / "a.parquet")
+    message = r"a\.parquet: unreadable file after row 0: column 'id' of type duration\[ns\]: "
+    with pytest.raises(PrepareError, match=message):
+        read(tmp_path, path="a.parquet")
+
+
+def test_stated_columns_that_a_parquet_file_lacks(tmp_path):
+    pq.write_table(pa.table({"id": [1], "titel": ["x"]}), tmp_path / "a.parquet")
+    message = r"impressions\.columns: a\.parquet has no column 'title'; columns: id, titel"
+    with pytest.raises(PrepareError, match=message):
+        read(tmp_path, path="a.parquet", columns=COLUMNS)
+
+
+@pytest.mark.parametrize("content", ['[{"id": 1}]', '[\n  {\n    "id": 1\n  }\n]\n'])
+@pytest.mark.parametrize("columns", [None, COLUMNS])
+def test_a_json_array_is_told_as_such(tmp_path, content, columns):
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(PrepareError, match=r"a\.jsonl: a JSON array; JSON lines hold one object"):
+        read(tmp_path, path="a.jsonl", columns=columns)
 
 
 def test_positions_are_lines_even_when_fields_hold_line_breaks(tmp_path):
@@ -59,13 +108,15 @@ def test_stated_columns_mean_no_header(tmp_path):
 
 
 def test_jsonl_problems_are_of_one_line(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"id": 1, "title": null}\nnot json\n[1]\n\n{"id": 2}\n')
+    lines = ['{"id": 1, "title": null}', "not json", "[1]", "", '{"id": 2}', "[" * 10**5]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
     rows = read(tmp_path, path="a.jsonl")
     assert [(row.position, row.values, row.problem) for row in rows] == [
         (1, (1, None), ""),
         (2, (), "not JSON"),
         (3, (), "not a JSON object"),
         (5, (2, None), ""),
+        (6, (), "not JSON"),
     ]
 
 
