@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePath
 from typing import Literal
 
 from ctr_tf.data.config import PrepareConfig
@@ -121,6 +122,7 @@ def resolve(schema: Schema, config: PrepareConfig, root: Path) -> Layout:
     }
     columns = {name: available(found) for name, found in files.items()}
     _check_config(schema, config)
+    _check_split(config, [file.name for file in files["impressions"]])
     _check_keys(schema, config, columns)
     fields: dict[Group, list[Field]] = {group: [] for group in GROUPS}
     for name, feature in schema.features.items():
@@ -210,6 +212,16 @@ def _check_keys(schema: Schema, config: PrepareConfig, columns: dict[str, list[s
         if attributes is not None:
             for place in (source, "impressions"):
                 _find(columns, (place,), attributes.key, f"prepare.{source}.key")
+
+
+def _check_split(config: PrepareConfig, names: list[str]) -> None:
+    for key in ("validation", "test"):
+        pattern = getattr(config.split, key)
+        if pattern and not any(fnmatch(PurePath(name).name, pattern) for name in names):
+            raise PrepareError(
+                f"prepare.split.{key}: no file of the log has a name that matches {pattern!r}; "
+                f"files: {', '.join(names)}"
+            )
 
 
 def _check_config(schema: Schema, config: PrepareConfig) -> None:

@@ -94,6 +94,15 @@ def test_combinations_that_cannot_be_prepared(root, keys, config, message):
         layout(root, schema, **config)
 
 
+@pytest.mark.parametrize("key", ["validation", "test"])
+def test_a_split_by_files_that_matches_none_is_an_error(root, key):
+    split = {"by": "files", "validation": "log*", "test": "log*"}
+    layout(root, SHOP, split=split)
+    message = rf"prepare\.split\.{key}: no file .* matches './log.csv'; files: log.csv"
+    with pytest.raises(PrepareError, match=message):
+        layout(root, SHOP, split=split | {key: "./log.csv"})
+
+
 def test_joined_sequences_have_no_times(root):
     schema = changed()
     schema["sequences"]["history"] |= {"separator": "|", "timestamps": True}
