@@ -159,6 +159,12 @@ def _prepare(layout: Layout, folders: Folders) -> Manifest:
             say(f"warning: {count:,} x {warning}")
     if manifest.splits["train"].requests == 0:
         raise PrepareError("the training split is empty; check prepare.split")
+    for task, labelled in manifest.splits["train"].labelled.items():
+        if labelled == 0:
+            raise PrepareError(
+                f"tasks.{task}: no labelled candidate in training: its column is empty, masked or "
+                "without weight in every row"
+            )
     return manifest
 
 

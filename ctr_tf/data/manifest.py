@@ -48,6 +48,7 @@ class SplitManifest(Config):
         requests: records.
         candidates: candidates of all requests, sampled negatives included.
         negatives: sampled negatives.
+        labelled: candidates whose label counts, sampled negatives included, by task.
         positives: labels that are 1, by task.
         users: users with a request in this split.
         users_without_training_rows: those of them without a request in training.
@@ -59,6 +60,7 @@ class SplitManifest(Config):
     requests: NonNegativeInt = 0
     candidates: NonNegativeInt = 0
     negatives: NonNegativeInt = 0
+    labelled: dict[str, NonNegativeInt] = {}
     positives: dict[str, NonNegativeInt] = {}
     users: NonNegativeInt = 0
     users_without_training_rows: NonNegativeInt = 0

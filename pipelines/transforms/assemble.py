@@ -117,10 +117,16 @@ def make_manifest(
     warnings: Counter[str] = Counter()
     for shard in shards:
         warnings.update(shard["warnings"])
+    splits = {split: _split(layout, [shard[split] for shard in shards]) for split in SPLITS}
+    for task, labelled in splits["train"].labelled.items():
+        positives = splits["train"].positives[task]
+        if labelled and positives in (0, labelled):
+            kind = "positive" if positives else "negative"
+            warnings[f"tasks.{task}: every label in training is {kind}"] = labelled
     seconds = tuple(None if math.isinf(time) else time / MICROSECONDS for time in boundaries)
     return Manifest(
         schema_fingerprint=layout.schema.fingerprint,
-        splits={split: _split(layout, [shard[split] for shard in shards]) for split in SPLITS},
+        splits=splits,
         rows=ingested.rows,
         rejects=dict(sorted(ingested.reasons.items())),
         warnings=dict(sorted(warnings.items())),
@@ -142,6 +148,7 @@ def _split(layout: Layout, parts: list[dict]) -> SplitManifest:
         requests=counts["requests"],
         candidates=counts["candidates"],
         negatives=counts["negatives"],
+        labelled={task: counts[f"labelled {task}"] for task in layout.schema.tasks},
         positives={task: counts[f"positives {task}"] for task in layout.schema.tasks},
         users=counts["users"],
         users_without_training_rows=counts["users_without_training_rows"],

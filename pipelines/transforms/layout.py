@@ -218,9 +218,10 @@ def _check_split(config: PrepareConfig, names: list[str]) -> None:
     for key in ("validation", "test"):
         pattern = getattr(config.split, key)
         if pattern and not any(fnmatch(PurePath(name).name, pattern) for name in names):
+            shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
             raise PrepareError(
                 f"prepare.split.{key}: no file of the log has a name that matches {pattern!r}; "
-                f"files: {', '.join(names)}"
+                f"files: {shown}"
             )
 
 

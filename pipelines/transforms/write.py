@@ -64,7 +64,9 @@ class SplitFile:
         self.counts["negatives"] += negatives
         for index, task in enumerate(tasks):
             positives = sum(row.labels[index] == 1.0 for row in request.rows)
+            labelled = sum(row.weights[index] > 0 for row in request.rows)
             self.counts[f"positives {task}"] += positives
+            self.counts[f"labelled {task}"] += labelled + negatives
         first, last = request.time // MICROSECONDS, request.last // MICROSECONDS
         self.times = [min([first, *self.times]), max([last, *self.times])]
 

@@ -142,7 +142,7 @@ def test_manifest_counts(rich):
     assert (validation.requests, validation.candidates) == (1, 1)
     assert (test.requests, test.candidates, test.users) == (2, 2, 2)
     assert test.users_without_training_rows == 1
-    assert train.positives == {"click": 2, "buy": 1}
+    assert train.labelled == {"click": 3, "buy": 2} and train.positives == {"click": 2, "buy": 1}
     assert (train.first_time, train.last_time) == (100, 200)
     assert (test.first_time, test.last_time) == (400, 400)
     assert manifest.boundaries == (250, 350)
@@ -308,7 +308,7 @@ def test_too_many_bad_rows_fail_the_job_and_leave_the_rejects(tmp_path):
 
 
 def test_a_log_that_is_large_for_memory_is_said_to_be(tmp_path, monkeypatch, capfd):
-    path = write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 1, 1]])
+    path = write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 1, 1], ["u", "j", 2, 0]])
     monkeypatch.setattr(module, "LOCAL_BYTES", path.stat().st_size)
     prepare(tmp_path, SHOP)
     assert "warning" not in capfd.readouterr().err
@@ -359,7 +359,7 @@ def test_a_truncated_log_fails_the_job(tmp_path):
 def test_differing_user_features_are_counted(tmp_path):
     schema = copy.deepcopy(SHOP)
     schema["features"]["age"] = {"kind": "numeric", "side": "user"}
-    rows = [["u", "i", 1, 1, 30], ["u", "j", 1, 1, 31], ["u", "k", 2, 1, 31]]
+    rows = [["u", "i", 1, 1, 30], ["u", "j", 1, 0, 31], ["u", "k", 2, 1, 31]]
     write_csv(tmp_path / "log.csv", [*SHOP_COLUMNS, "age"], rows)
     manifest = prepare(tmp_path, schema)
     assert list(manifest.warnings.values()) == [1]
@@ -425,6 +425,28 @@ def test_no_training_request_is_an_error(tmp_path):
     write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [["u", "i", 10, 1]])
     with pytest.raises(PrepareError, match="the training split is empty"):
         prepare(tmp_path, SHOP, split={"by": "time", "boundaries": (1, 2)})
+
+
+def test_a_task_without_a_label_in_training_is_an_error(tmp_path):
+    schema = copy.deepcopy(SHOP)
+    schema["tasks"]["buy"] = {"column": "bought"}
+    rows = [["u", "i", 1, 1, ""], ["u", "j", 2, 0, ""], ["u", "k", 9, 0, 1]]
+    write_csv(tmp_path / "log.csv", [*SHOP_COLUMNS, "bought"], rows)
+    with pytest.raises(PrepareError, match=r"tasks\.buy: no labelled candidate in training: its"):
+        prepare(tmp_path, schema, split={"by": "time", "boundaries": (5, 5)})
+    assert prepare(tmp_path, schema).splits["train"].labelled == {"click": 3, "buy": 1}
+
+
+def test_one_class_alone_is_warned_of(tmp_path, capfd):
+    schema = copy.deepcopy(SHOP)
+    schema["tasks"] |= {"buy": {"column": "bought"}, "like": {"column": "liked"}}
+    rows = [["u", "i", 1, 1, 1, 0], ["u", "j", 2, 0, 1, 0], ["u", "k", 3, 0, "", 0]]
+    write_csv(tmp_path / "log.csv", [*SHOP_COLUMNS, "bought", "liked"], rows)
+    assert prepare(tmp_path, schema).warnings == {
+        "tasks.buy: every label in training is positive": 2,
+        "tasks.like: every label in training is negative": 3,
+    }
+    assert "warning: 2 x tasks.buy: every label in" in " ".join(capfd.readouterr().err.split())
 
 
 def test_an_empty_log_is_an_error(tmp_path):
