@@ -83,7 +83,9 @@ def read_items(layout: Layout) -> tuple[Items, int, list[tuple[SourceFile, bytes
                     raise RejectError(f"{layout.config.items.key}: duplicate id", key.decode())
                 items[key] = values
             except RejectError as error:
-                rejects.append((file, pack_row("items", file, row, parse.wanted, error)))
+                read += row.lines - 1
+                packed = pack_row("items", file, row, parse.wanted, error)
+                rejects += [(file, blob) for blob in packed]
     if not items:
         raise PrepareError("prepare.items: no usable row")
     return dict(sorted(items.items())), read, rejects

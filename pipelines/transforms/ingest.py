@@ -127,7 +127,9 @@ class ReadRows(beam.DoFn):
             try:
                 own, found = parse(row)
             except RejectError as error:
-                yield b"", REJECT + pack_row("impressions", file, row, parse.wanted, error)
+                read += row.lines - 1
+                for packed in pack_row("impressions", file, row, parse.wanted, error):
+                    yield b"", REJECT + packed
                 continue
             if own != key or len(run) == RUN:
                 if run:
@@ -150,7 +152,9 @@ class ReadRows(beam.DoFn):
             try:
                 key, values = parse(row)
             except RejectError as error:
-                yield b"", REJECT + pack_row("users", file, row, parse.wanted, error)
+                read += row.lines - 1
+                for packed in pack_row("users", file, row, parse.wanted, error):
+                    yield b"", REJECT + packed
             else:
                 yield b"u" + key, USER + marshal.dumps((file.number, row.position, values))
         yield read

@@ -54,8 +54,8 @@ def pack(key: Key, line: bytes) -> bytes:
 
 def pack_row(
     source: str, file: SourceFile, row: Row, wanted: list[str], error: RejectError
-) -> bytes:
-    """A rejected row as one blob.
+) -> list[bytes]:
+    """A rejected row as blobs, one for each line that it takes up.
 
     Args:
         source: impressions, users or items.
@@ -65,7 +65,12 @@ def pack_row(
         error: the reason.
     """
     values = row.raw if row.problem else dict(zip(wanted, row.values))
-    return pack(*reject(source, file, row.position, values, error))
+    found = [pack(*reject(source, file, row.position, values, error))]
+    further = RejectError(error.reason)
+    for line in range(row.position + 1, row.position + row.lines):
+        said = f"of the row on line {row.position}"
+        found.append(pack(*reject(source, file, line, said, further)))
+    return found
 
 
 class RejectFile:

@@ -77,12 +77,15 @@ class Row(NamedTuple):
         values: the wanted columns' values.
         problem: why the row is unusable as a whole; empty where it is not.
         raw: the row as it stands, or the lines it takes up, where there is a problem.
+        lines: how many it takes up. Of more than one a stray quote may have made one row of
+            many: where it is rejected, each of them counts.
     """
 
     position: int
     values: tuple
     problem: str = ""
     raw: Any = None
+    lines: int = 1
 
 
 def list_files(source: Source, root: Path, where: str) -> list[SourceFile]:
@@ -254,15 +257,16 @@ def _read_delimited(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
             except csv.Error as error:
                 if "expected after" not in str(error):
                     raise
-                lines = f"lines {line} to {reader.line_num}"
-                yield Row(line, (), "text after a closing quote", lines)
+                raw, count = f"lines {line} to {reader.line_num}", reader.line_num - line + 1
+                yield Row(line, (), "text after a closing quote", raw, count)
                 continue
             if row is None:
                 return
+            count = reader.line_num - line + 1
             if len(row) == expected:
-                yield Row(line, pick(row))
+                yield Row(line, pick(row), lines=count)
             elif row:
-                yield Row(line, (), f"expected {expected} fields", row)
+                yield Row(line, (), f"expected {expected} fields", row, count)
 
 
 def _read_jsonl(file: SourceFile, wanted: list[str]) -> Iterator[Row]:

@@ -275,8 +275,6 @@ def bad_log(tmp_path, bad, good=50):
         (["u", "i", 9, 1, "NaN", 0], "age: NaN", "NaN"),
         (["u", "i", 9, 1, "", 0], "age: missing number, and the feature has no default", None),
         (["u", "i", 9, 1, 5, 4], "slot: id beyond the identity vocabulary of 4", "4"),
-        (["u", "two\nlines", 9, 1, 5, 0], "item_id: line break in a categorical value",
-         "two\nlines"),
         (["u", "i", 9, 1, 5], "expected 6 fields", ["u", "i", "9", "1", "5"]),
         (["u", "i", "noon", 1, 5, 0], "time: not a number", "noon"),
         (["u", "i", 9, 2, 5, 0], "click: neither 0 nor 1", "2"),
@@ -291,6 +289,33 @@ def test_bad_rows_are_rejected_with_reason_and_position(tmp_path, row, reason, v
     (found,) = read_rejects(tmp_path / "out" / "rejects")
     assert (found["file"], found["line"], found["reason"]) == ("log.csv", 52, reason)
     assert found["value"] == value
+
+
+@pytest.mark.parametrize(
+    ("closing", "reason"),
+    [
+        ('"j,60,1', "text after a closing quote"),
+        ('i",60,1', "item_id: line break in a categorical value"),
+        ('"', "expected 4 fields"),
+    ],
+)
+def test_every_line_that_a_stray_quote_swallows_is_rejected(tmp_path, closing, reason):
+    rows = [f"u,i,{n},{n % 2}" for n in range(60)]
+    lines = [",".join(SHOP_COLUMNS), *rows[:50], 'u,"i,50,1', *rows[50:], closing, "u,i,99,1"]
+    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
+    write_csv(tmp_path / "items.csv", ["item_id"], [["i"], ["two\nlines"]])
+    manifest = prepare(
+        tmp_path, SHOP, items={"path": "items.csv", "key": "item_id"}, max_bad_share=0.7
+    )
+    # Line 52 opens the quote, line 63 closes it.
+    assert manifest.rows["impressions"].model_dump() == {"read": 63, "rejected": 12}
+    assert manifest.rows["items"].model_dump() == {"read": 3, "rejected": 2}
+    found = read_rejects(tmp_path / "out" / "rejects")
+    assert [r["line"] for r in found if r["source"] == "impressions"] == list(range(52, 64))
+    assert manifest.rejects.pop(reason) >= 12
+    assert found[1]["content"] == "of the row on line 52" and len(found) == 14
+    with pytest.raises(PrepareError, match="12 of 63 rows rejected, more than max_bad_share 0.15"):
+        prepare(tmp_path, SHOP, max_bad_share=0.15)
 
 
 def test_too_many_bad_rows_fail_the_job_and_leave_the_rejects(tmp_path):

@@ -175,7 +175,10 @@ def test_text_after_a_closing_quote_is_of_one_row(tmp_path):
 def test_rows_that_a_stray_quote_swallows_are_told_by_their_lines(tmp_path):
     (tmp_path / "a.csv").write_text('id,title\n1,"stray\n2,x\n3,"y\n4,z\n')
     rows = read(tmp_path, path="a.csv")
-    assert [(row.position, row.raw) for row in rows] == [(2, "lines 2 to 4"), (5, None)]
+    assert [(row.position, row.raw, row.lines) for row in rows] == [
+        (2, "lines 2 to 4", 3),
+        (5, None, 1),
+    ]
 
 
 def test_a_quote_that_is_never_closed_is_an_error(tmp_path):
