@@ -45,13 +45,19 @@ class NegativeSampler:
         self._weights = weights
         self._cumulative = list(itertools.accumulate(weights))
 
-    def sample(self, request: bytes, count: int, excluded: Collection[bytes]) -> list[bytes]:
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw from, whatever is excluded."""
+        return not self._items
+
+    def sample(self, request: bytes, count: int, *excluded: Collection[bytes]) -> list[bytes]:
         """Draws distinct items.
 
         Args:
             request: the request's key.
             count: how many.
-            excluded: items that must not be drawn.
+            excluded: items that must not be drawn, in several collections, so that none is
+                copied.
 
         Returns:
             `count` ids, fewer where fewer are eligible.
@@ -60,25 +66,23 @@ class NegativeSampler:
         rng = random.Random(int.from_bytes(digest, "big"))
         drawn: dict[bytes, None] = {}
         while len(drawn) < count:
-            item = self._draw(rng, excluded, drawn)
+            item = self._draw(rng, (*excluded, drawn))
             if item is None:
                 break
             drawn[item] = None
         return list(drawn)
 
-    def _draw(
-        self, rng: random.Random, excluded: Collection[bytes], drawn: Collection[bytes]
-    ) -> bytes | None:
+    def _draw(self, rng: random.Random, excluded: tuple[Collection[bytes], ...]) -> bytes | None:
         total = self._cumulative[-1] if self._cumulative else 0.0
         for _ in range(TRIES if total else 0):
             place = bisect.bisect_right(self._cumulative, rng.random() * total)
             item = self._items[min(place, len(self._items) - 1)]
-            if item not in excluded and item not in drawn:
+            if not any(item in found for found in excluded):
                 return item
         eligible = [
             index
             for index, item in enumerate(self._items)
-            if item not in excluded and item not in drawn
+            if not any(item in found for found in excluded)
         ]
         if not eligible:
             return None

@@ -28,6 +28,7 @@ from pipelines.transforms.spill import Spill, read_spill
 from pipelines.transforms.users import User, read_users
 
 DIFFERS = "rows of one request differ in a user or context feature; the first row's is kept"
+UNPOPULAR = "no negatives: none has a training positive, and popularity draws such items alone"
 SCARCE = "fewer negatives than configured: the user met nearly every item"
 
 
@@ -158,12 +159,11 @@ class WriteRecords(beam.DoFn):
             return []
         positives = sum(1.0 in row.labels for row in request.rows)
         wanted = positives * config.per_positive
-        excluded = {row.item for row in request.rows}
-        if config.exclude_seen:
-            excluded |= met.before(request.time)
-        drawn = self._sampler.sample(request.key, wanted, excluded)
+        own = {row.item for row in request.rows}
+        seen = met.before(request.time) if config.exclude_seen else ()
+        drawn = self._sampler.sample(request.key, wanted, own, seen)
         if len(drawn) < wanted:
-            self._warnings[SCARCE] += 1
+            self._warnings[UNPOPULAR if self._sampler.empty else SCARCE] += 1
         return drawn
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from ctr_tf.data.config import Negatives
 from ctr_tf.data.records import read_records
+from pipelines.transforms import write
 from pipelines.transforms.negatives import NegativeSampler
 from tests.pipelines.jobs import SHOP, SHOP_COLUMNS, decode, prepare, read_split, write_csv
 
@@ -87,6 +88,43 @@ def test_items_of_the_future_stay_eligible_and_those_of_the_past_do_not(future):
     assert set(first) == {f"i{k}" for k in range(1, 10)}
     assert abs(first["i1"] - 133) < 47 and abs(first["i2"] - 133) < 47
     assert set(last) == {f"i{k}" for k in range(3, 10)}
+
+
+def test_what_was_met_is_excluded_without_a_copy_of_it(tmp_path, monkeypatch):
+    rows = [["bot", f"i{k}", k, 1] for k in range(50)]
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, rows)
+    write_csv(tmp_path / "items.csv", ["item_id"], [[f"i{k}"] for k in range(60)])
+    given = []
+    sample = NegativeSampler.sample
+
+    def spy(self, request, count, own, seen):
+        given.append((len(own), len(seen), id(seen)))
+        return sample(self, request, count, own, seen)
+
+    monkeypatch.setattr(NegativeSampler, "sample", spy)
+    prepare(tmp_path, SHOP, items={"path": "items.csv", "key": "item_id"}, negatives={}, shards=1)
+    assert [found[:2] for found in given] == [(1, k) for k in range(50)]
+    assert len({found[2] for found in given}) == 1
+    for record in read_split(tmp_path / "out", "train").values():
+        met = {f"i{k}" for k in range(record["request/time"][0])}
+        assert not met & set(record["request/items"])
+
+
+@pytest.mark.parametrize(("bought", "reason"), [(0, write.UNPOPULAR), (1, write.SCARCE)])
+def test_why_there_are_too_few_negatives(tmp_path, bought, reason):
+    rows = [["u", "a", 1, bought], ["v", "a", 2, 0], ["u", "b", 9, 1]]
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, rows)
+    write_csv(tmp_path / "items.csv", ["item_id"], [["a"], ["b"]])
+    manifest = prepare(
+        tmp_path,
+        SHOP,
+        items={"path": "items.csv", "key": "item_id"},
+        negatives={"popularity": 0.75},
+        split={"by": "time", "boundaries": (5, 5)},
+    )
+    # The test request's only possible negative, a, was met.
+    assert manifest.warnings[reason] == 1 + bought
+    assert len({write.UNPOPULAR, write.SCARCE} & set(manifest.warnings)) == 1
 
 
 def test_seen_items_may_be_allowed_but_never_the_requests_own(future):
