@@ -17,8 +17,10 @@ class Source(Config):
             names a dataset, else to the working directory. A `.gz` name is read decompressed.
         format: by default what the file name says (`.csv`, `.tsv`, `.jsonl`, `.parquet`).
         columns: the column names of a file without a header.
-        strip: whether white space around a text value is dropped.
-        missing: texts that stand for a missing value, besides the empty one, such as `?`.
+        strip: whether white space around a text value is dropped, and around each of several
+            that a text or list holds.
+        missing: texts that stand for a missing value, besides the empty one, such as `?`; among
+            several values such a one is left out.
     """
 
     path: str | list[str]

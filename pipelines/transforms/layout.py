@@ -7,17 +7,18 @@ User features are looked for in `users`, then in the log; context features in th
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Literal
 
-from ctr_tf.data.config import PrepareConfig
+from ctr_tf.data.config import PrepareConfig, Source
 from ctr_tf.schema import Categorical, Schema
 from ctr_tf.schema.features import AnyFeature
 from pipelines.transforms.errors import PrepareError
 from pipelines.transforms.sources import SourceFile, available, list_files
-from pipelines.transforms.values import Converter, converter, joined
+from pipelines.transforms.values import Converter, as_it_stands, cleaned, converter, joined
 
 Group = Literal["request", "user", "candidate", "item", "event"]
 GROUPS: tuple[Group, ...] = ("request", "user", "candidate", "item", "event")
@@ -38,6 +39,8 @@ GROUP_OF: dict[tuple[str, str], Group] = {
     ("event", "impressions"): "event",
 }
 
+SOURCE_OF = {group: source for (_, source), group in GROUP_OF.items()}
+
 
 @dataclass(frozen=True)
 class Field:
@@ -51,6 +54,7 @@ class Field:
         identity: the bound of its ids, where the encoding is `identity`.
         separator: what joins the elements, where the column holds a whole sequence.
         sequence: the sequence it is an attribute of.
+        clean: what the source does to each text value.
     """
 
     input: str
@@ -60,11 +64,14 @@ class Field:
     identity: int | None = None
     separator: str | None = None
     sequence: str | None = None
+    clean: Converter = as_it_stands
 
     def converter(self) -> Converter:
         """What turns the column's values into a record's."""
-        one = converter(self.feature, self.column, self.identity)
-        return joined(one, self.separator, self.column) if self.separator is not None else one
+        one = converter(self.feature, self.column, self.identity, self.clean)
+        if self.separator is None:
+            return one
+        return joined(one, self.separator, self.column, self.clean)
 
 
 @dataclass(frozen=True)
@@ -137,8 +144,17 @@ def resolve(schema: Schema, config: PrepareConfig, root: Path) -> Layout:
         fields[group].append(_field(schema, name, column, feature, schema.encoder(name)))
     for name in schema.sequences:
         _place_sequence(schema, name, columns, fields)
-    groups = {group: tuple(found) for group, found in fields.items()}
+    groups = {
+        group: tuple(replace(field, clean=_cleaning(sources[SOURCE_OF[group]])) for field in found)
+        for group, found in fields.items()
+    }
     return Layout(schema, config, files, groups)
+
+
+def _cleaning(source: Source) -> Converter:
+    if not (source.strip or source.missing):
+        return as_it_stands
+    return partial(cleaned, strip=source.strip, missing=tuple(source.missing))
 
 
 def _place_sequence(

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from ctr_tf.data.config import Source
 from pipelines.transforms.errors import PrepareError
+from pipelines.transforms.values import cleaned
 
 CHUNK = 10_000
 JSONL_HEADER = 100
@@ -138,20 +139,14 @@ def read_rows(file: SourceFile, wanted: list[str]) -> Iterator[Row]:
         for row in _readers[file.format](file, wanted):
             position = row.position
             if row.values and (file.strip or file.missing):
-                row = row._replace(values=tuple([_cleaned(file, value) for value in row.values]))
+                values = [cleaned(value, file.strip, file.missing) for value in row.values]
+                row = row._replace(values=tuple(values))
             yield row
     except (EOFError, OSError, zlib.error, csv.Error, pa.ArrowException) as error:
         kind = "truncated gzip" if isinstance(error, EOFError) else "unreadable"
         raise PrepareError(
             f"{file.name}: {kind} file after {file.unit} {position}: {error}"
         ) from error
-
-
-def _cleaned(file: SourceFile, value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    value = value.strip() if file.strip else value
-    return "" if value in file.missing else value
 
 
 def _format(path: str, stated: str, where: str) -> str:

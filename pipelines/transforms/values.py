@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from ctr_tf.schema import MISSING_INT, Categorical, Numeric, Task, Text, Vector
@@ -43,6 +43,23 @@ def text(value: object, column: str) -> bytes:
         raise RejectError(f"{column}: not valid UTF-8", ascii(value)) from None
     except AttributeError:
         raise RejectError(f"{column}: neither text nor a number", ascii(value)) from None
+
+
+def cleaned(value: object, strip: bool, missing: Collection[str]) -> object:
+    """A text value without white space around it, empty where it stands for a missing one.
+
+    Values of a list are cleaned one by one.
+
+    Example:
+        >>> cleaned([" a", "?", 3], True, ["?"])
+        ['a', '', 3]
+    """
+    if isinstance(value, (list, tuple)):
+        return [cleaned(one, strip, missing) for one in value]
+    if not isinstance(value, str):
+        return value
+    value = value.strip() if strip else value
+    return "" if value in missing else value
 
 
 def identifier(value: object, column: str) -> bytes:
@@ -132,13 +149,24 @@ def _iso(value: object, column: str) -> int:
     return (elapsed.days * 86_400 + elapsed.seconds) * MICROSECONDS + elapsed.microseconds
 
 
-def converter(feature: Feature, column: str, identity: int | None = None) -> Converter:
+def as_it_stands(value: object) -> object:
+    """The value."""
+    return value
+
+
+def converter(
+    feature: Feature,
+    column: str,
+    identity: int | None = None,
+    clean: Converter = as_it_stands,
+) -> Converter:
     """What turns a column's value into a record's.
 
     Args:
         feature: the feature or the encoder of a sequence attribute.
         column: its column, for reasons.
         identity: ids must be below it; None where the encoding has no such bound.
+        clean: applied to each of several values that one text holds.
 
     Example:
         >>> converter(Categorical(multi=True, max_values=2), "genres")("Drama|War|Comedy")
@@ -151,7 +179,7 @@ def converter(feature: Feature, column: str, identity: int | None = None) -> Con
     if isinstance(feature, Vector):
         one = integer if feature.dtype == "int" else identifier
         return lambda value: one(value, column)
-    return _categorical(feature, column, identity)
+    return _categorical(feature, column, identity, clean)
 
 
 def _numeric(feature: Numeric, column: str) -> Converter:
@@ -165,7 +193,9 @@ def _numeric(feature: Numeric, column: str) -> Converter:
     return convert
 
 
-def _categorical(feature: Categorical, column: str, identity: int | None) -> Converter:
+def _categorical(
+    feature: Categorical, column: str, identity: int | None, clean: Converter
+) -> Converter:
     def one(value: object) -> bytes | int:
         if feature.dtype == "string":
             return identifier(value, column)
@@ -180,7 +210,7 @@ def _categorical(feature: Categorical, column: str, identity: int | None) -> Con
     def several(value: object) -> tuple:
         if value is None:
             return ()
-        parts = value.split(feature.separator) if isinstance(value, str) else value
+        parts = clean(value.split(feature.separator)) if isinstance(value, str) else value
         if not isinstance(parts, (list, tuple)):
             parts = [parts]
         kept = [part for part in parts if part is not None and part != ""]
@@ -189,13 +219,15 @@ def _categorical(feature: Categorical, column: str, identity: int | None) -> Con
     return several
 
 
-def joined(convert: Converter, separator: str, column: str) -> Converter:
+def joined(
+    convert: Converter, separator: str, column: str, clean: Converter = as_it_stands
+) -> Converter:
     """What turns a column that holds a whole sequence into the tuple of its elements."""
 
     def convert_all(value: object) -> tuple:
         if value is None or value == "":
             return ()
-        parts = value.split(separator) if isinstance(value, str) else value
+        parts = clean(value.split(separator)) if isinstance(value, str) else value
         if not isinstance(parts, (list, tuple)):
             raise RejectError(f"{column}: neither text nor a list", value)
         return tuple(convert(part) for part in parts)

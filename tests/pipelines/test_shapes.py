@@ -131,6 +131,32 @@ def test_ids_that_are_not_a_number_are_rejected_and_whole_floats_match_text(tmp_
     assert (tmp_path / "out/vocabularies/item_id.txt").read_text() == "7\n8\n"
 
 
+def test_each_of_several_values_is_stripped_and_may_be_missing(tmp_path):
+    schema = copy.deepcopy(SHOP)
+    schema["features"]["tags"] = {"kind": "categorical", "multi": True}
+    schema["sequences"]["history"] = {
+        "separator": "^",
+        "attributes": {"item_id": {"column": "past"}, "tags": {"column": "past_tags"}},
+    }
+    columns = [*SHOP_COLUMNS, "tags", "past", "past_tags"]
+    row = ["u", "i", 1, 1, " a | b |?", "x ^ ? ^y", "a|? ^ ^ b | a"]
+    write_csv(tmp_path / "log.csv", columns, [row, ["u", "i", 2, 0, "?", "", ""]])
+    lists = dict(zip(columns, row)) | {
+        "time": 3, "tags": [" a ", "b", None, "?"], "past": ["x", "?", " y"],
+        "past_tags": [[" a", "?"], [], ["b", "a"]],
+    }  # fmt: skip
+    (tmp_path / "log.jsonl").write_text(json.dumps(lists))
+    source = {"path": ["log.csv", "log.jsonl"], "strip": True, "missing": ["?"]}
+    prepare(tmp_path, schema, impressions=source)
+    found = read_split(tmp_path / "out", "train")
+    for name in ("u:1", "u:3"):
+        assert found[name]["features/tags"] == ["a", "b"]
+        assert found[name]["features/history_item_id"] == ["x", "", "y"]
+        assert found[name]["features/history_tags"] == ["a", "b", "a"]
+        assert found[name]["features/history_tags/lengths"] == [1, 0, 2]
+    assert found["u:2"]["features/tags"] == []
+
+
 def test_typed_files_give_the_records_of_text_files(tmp_path):
     schema = copy.deepcopy(SHOP)
     schema["features"] |= {
