@@ -8,6 +8,8 @@ in the output. GAUC is exact: rows are grouped by user, and one user's rows at a
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +24,8 @@ from numpy.typing import NDArray
 from ctr_tf.evaluation.prediction_schema import check_shards, check_table, task_names
 from ctr_tf.metrics import DEFAULT_BINS, HistogramAuc, MetricValue, RankedScores
 from ctr_tf.metrics.gauc import gauc_terms
+from pipelines.progress import console
+from pipelines.runner import check_runner
 
 HISTOGRAM, USER, NO_USER = "histogram", "user", "impressions_without_user"
 # Rows of one task and user: labels, scores and weights, (3, M).
@@ -253,7 +257,9 @@ def find_files(pattern: str) -> list[str]:
     Raises:
         FileNotFoundError: nothing matches, or a shard of a set is missing.
     """
-    [match] = FileSystems.match([pattern])
+    # Beam lists nothing for a pattern without a folder.
+    listed = pattern if os.path.dirname(pattern) else os.path.join(".", pattern)
+    [match] = FileSystems.match([listed])
     files = sorted(metadata.path for metadata in match.metadata_list)
     if not files:
         raise FileNotFoundError(f"`predictions` must match a file, received {pattern!r}")
@@ -280,13 +286,16 @@ def choose_tasks(file: str, wanted: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(wanted)) if wanted else found
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; options it does not know go to Beam.
 
     Args:
         argv: command line arguments; those of the process by default.
+
+    Returns:
+        The exit code, 2 for an error of options or input.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--predictions", required=True, help="pattern of prediction files")
     parser.add_argument("--output", required=True, help="JSON file to write")
     parser.add_argument("--task", action="append", help="a task, repeatable; all by default")
@@ -296,12 +305,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments, beam_arguments = parser.parse_known_args(argv)
     if arguments.bins < 1:
         parser.error(f"--bins must be at least 1, received {arguments.bins}")
-    files = find_files(arguments.predictions)
-    tasks = choose_tasks(files[0], arguments.task)
-    options = PipelineOptions([*beam_arguments, f"--runner={arguments.runner}"])
-    with beam.Pipeline(options=options) as pipeline:
-        build(pipeline, files, tasks, arguments.bins, arguments.output)
+    try:
+        check_runner(arguments.runner, beam_arguments)
+        files = find_files(arguments.predictions)
+        tasks = choose_tasks(files[0], arguments.task)
+        options = PipelineOptions([*beam_arguments, f"--runner={arguments.runner}"])
+        with beam.Pipeline(options=options) as pipeline:
+            build(pipeline, files, tasks, arguments.bins, arguments.output)
+    except (ValueError, OSError) as error:
+        console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

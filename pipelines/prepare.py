@@ -16,7 +16,6 @@ a row. With two worker processes all three together hold 763, 1,119 and 1,313 Mi
 from __future__ import annotations
 
 import argparse
-import difflib
 import fcntl
 import os
 import shutil
@@ -29,7 +28,6 @@ from pathlib import Path
 import apache_beam as beam
 import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import create_runner
 from pydantic import Field, ValidationError
 
 from ctr_tf.config_base import Config
@@ -37,6 +35,7 @@ from ctr_tf.data.config import PrepareConfig
 from ctr_tf.data.manifest import CATALOGUE, REJECTS, SCHEMA, SPLITS, VOCABULARIES, Manifest
 from ctr_tf.schema import Schema
 from pipelines.progress import console, quiet, stage
+from pipelines.runner import check_runner
 from pipelines.transforms.assemble import Ingested, make_manifest, vocabularies, write_statistics
 from pipelines.transforms.catalogue import read_items, save_items, write_catalogue
 from pipelines.transforms.errors import PrepareError
@@ -73,7 +72,10 @@ def run(
     """
     output = Path(output).absolute()
     layout = resolve(schema, config, Path(root).absolute())
-    _check_runner(config)
+    try:
+        check_runner(config.runner, config.runner_options)
+    except ValueError as error:
+        raise PrepareError(f"prepare.{error}") from None
     _warn_of_size(layout)
     with _alone(output):
         if output.exists() and not overwrite:
@@ -202,24 +204,6 @@ def _alone(output: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink()
-
-
-def _check_runner(config: PrepareConfig) -> None:
-    try:
-        create_runner(config.runner)
-    except (ValueError, ImportError, AttributeError) as error:
-        raise PrepareError(f"prepare.runner: {config.runner!r}: {error}") from None
-    # Beam itself only warns of an option that no runner knows, and goes on without it.
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
-    known = [text for action in parser._actions for text in action.option_strings]
-    for option in config.runner_options:
-        name = option.split("=")[0]
-        if name.startswith("--") and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise PrepareError(f"prepare.runner_options: no option {name!r}{hint}")
 
 
 def _replace(partial: Path, output: Path) -> None:

@@ -47,7 +47,8 @@ def make_folder(tmp_path_factory):
 
 def run_job(folder, tmp_path, *arguments):
     output = tmp_path / "metrics.json"
-    main(["--predictions", f"{folder}/*.parquet", "--output", str(output), *arguments])
+    command = ["--predictions", f"{folder}/*.parquet", "--output", str(output), *arguments]
+    assert main(command) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
     return json.loads(output.read_text())
 
@@ -148,18 +149,33 @@ def test_rows_without_user_have_an_auc_and_no_gauc(tmp_path):
     assert metrics["gauc"]["details"]["impressions_without_user"] == 2
 
 
-def test_bad_input_is_named(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match="`predictions` must match a file, received"):
-        run_job(tmp_path, tmp_path)
-    with pytest.raises(ValueError, match="`task` must be one of .* received 'watch'"):
-        run_job(folder, tmp_path, "--task", "watch")
+def test_a_pattern_without_a_folder_is_of_the_current_one(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    output = tmp_path / "metrics.json"
+    assert main(["--predictions", "predictions-*.parquet", "--output", str(output)]) == 0
+    assert len(json.loads(output.read_text())["files"]) == 3
+
+
+def test_bad_input_is_named(folder, tmp_path, capfd):
+    def error_of(predictions, *arguments):
+        output = str(tmp_path / "x.json")
+        assert main(["--predictions", str(predictions), "--output", output, *arguments]) == 2
+        (error,) = [line for line in capfd.readouterr().err.splitlines() if "error: " in line[:7]]
+        return error
+
+    shards = folder / "*.parquet"
+    assert "`predictions` must match a file, received" in error_of(tmp_path / "*.parquet")
+    assert "`task` must be one of" in error_of(shards, "--task", "watch")
+    assert "runner: 'FnApiRuner': " in error_of(shards, "--runner", "FnApiRuner")
+    assert "no option '--bin'; did you mean" in error_of(shards, "--bin=8")
     with pytest.raises(SystemExit):
         run_job(folder, tmp_path, "--bins", "0")
-    with pytest.raises(FileNotFoundError, match="00001-of-00003.parquet is missing"):
-        shard = folder / "predictions-00000-of-00003.parquet"
-        main(["--predictions", str(shard), "--output", str(tmp_path / "x.json")])
+    shard = folder / "predictions-00000-of-00003.parquet"
+    assert "00001-of-00003.parquet is missing" in error_of(shard)
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(shard.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="broken.parquet: not a whole Parquet file"):
-        main(["--predictions", str(broken), "--output", str(tmp_path / "x.json")])
-    assert [path.name for path in tmp_path.iterdir()] == ["broken.parquet"]
+    assert "broken.parquet: not a whole Parquet file" in error_of(broken)
+    whole = tmp_path / "a.parquet"
+    whole.write_bytes(shard.read_bytes())
+    assert "broken.parquet: not a whole Parquet file" in error_of(tmp_path / "*.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "broken.parquet"]
