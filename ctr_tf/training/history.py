@@ -16,6 +16,8 @@ TENSORBOARD = "tensorboard"
 class History:
     """Writes one JSON object a line, each with `step`, `epoch` and `split`.
 
+    A metric that is undefined is null; `undefined` then holds its reason, by name.
+
     Args:
         folder: of the run.
         step: where the run begins; records of later steps, of a run cut short, are removed.
@@ -45,7 +47,7 @@ class History:
             self._writers[split] = tf.summary.create_file_writer(str(self._summaries / split))
         with self._writers[split].as_default(step=record["step"]):
             for name, value in record.items():
-                if name not in ("step", "epoch", "split") and value is not None:
+                if name not in ("step", "epoch", "split", "undefined") and value is not None:
                     tf.summary.scalar(name, value)
         self._writers[split].flush()
 

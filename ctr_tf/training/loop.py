@@ -232,7 +232,8 @@ class Loop:
             self._diverged(str(error), progress.step)
         progress.validation, progress.validated_step = validation.values, progress.step
         place = {"step": progress.step, "epoch": progress.epoch, "split": "validation"}
-        self.history.write({**place, **validation.values})
+        undefined = {"undefined": validation.reasons} if validation.reasons else {}
+        self.history.write({**place, **validation.values, **undefined})
         if self.best.update(progress, validation):
             self._keep(self.checkpoints.save_best)
         progress.stopped_early = progress.stopped_early or self.best.exhausted(progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -23,12 +24,19 @@ class ProgressBar(keras.callbacks.Callback):
     Args:
         console: where it is shown; standard error by default.
         seconds: between lines of a plain log.
+        reasons: why metrics of the latest validation are undefined: Keras hands on numbers alone.
     """
 
-    def __init__(self, console: Console | None = None, seconds: float = 10.0):
+    def __init__(
+        self,
+        console: Console | None = None,
+        seconds: float = 10.0,
+        reasons: Callable[[], dict[str, str]] = dict,
+    ):
         super().__init__()
         self.console = console or Console(stderr=True)
         self.seconds = seconds
+        self.reasons = reasons
         self._bar: Progress | None = None
         self._shown = 0.0
         self._epoch = 0
@@ -67,7 +75,8 @@ class ProgressBar(keras.callbacks.Callback):
             self._print(f"step {batch + 1}/{self.params['steps']}  {text}")
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._print(f"validation  {_text(logs or {})}")
+        undefined = [f"{name} undefined ({reason})" for name, reason in self.reasons().items()]
+        self._print("  ".join(["validation", _text(logs or {}), *undefined]))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.close()

@@ -100,7 +100,8 @@ def train(
         position = checkpoints.resume() or Progress()
         history = History(folder, position.step, config.tensorboard, write=chief)
         stack.callback(history.close)
-        bar = ProgressBar()
+        validator = _validator(model, data, config)
+        bar = ProgressBar(reasons=lambda: validator.reasons if validator else {})
         stack.callback(bar.close)
         loop = Loop(
             TrainStep(model, optimizer, strategy, config.task_weights),
@@ -108,7 +109,7 @@ def train(
             config,
             checkpoints,
             history,
-            _validator(model, data, config),
+            validator,
             best,
             keras.callbacks.CallbackList(
                 [bar, *callbacks] if progress and chief else list(callbacks),

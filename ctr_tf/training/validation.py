@@ -36,6 +36,9 @@ class Validator:
         data: whose split is read.
         task_weights: the weight of each task's loss; 1 by default.
         split: its name.
+
+    Attributes:
+        reasons: of the latest call, why an undefined metric is so.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Validator:
     ):
         self.model = model
         self.task_weights = {task: task_weights.get(task, 1.0) for task in model.schema.tasks}
+        self.reasons: dict[str, str] = {}
         self.batches = data.evaluation(split)
         spec = self.batches.element_spec
         self._compiled = tf.function(
@@ -71,7 +75,9 @@ class Validator:
                 found = {name: np.asarray(value)[kept] for name, value in columns.items()}
                 found["user"] = np.broadcast_to(users[:, None], kept.shape)[kept]
                 rows[task].append(found)
-        return self._measure(rows)
+        found = self._measure(rows)
+        self.reasons = found.reasons
+        return found
 
     def _measure(self, rows: dict[str, list[dict[str, np.ndarray]]]) -> Validation:
         values: dict[str, float | None] = {"loss": None}

@@ -99,7 +99,9 @@ def test_the_handler_of_sigterm_is_given_back():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_history_is_json_whatever_is_undefined(tmp_path):
-    train(dcn, MemoryInput(8, users=False), TrainConfig(), tmp_path, progress=False)
-    last = (tmp_path / "history.jsonl").read_text().splitlines()[-1]
-    assert json.loads(last)["click_gauc"] is None
+def test_an_undefined_metric_is_told_with_its_reason(tmp_path, capfd):
+    train(dcn, MemoryInput(8, users=False), TrainConfig(tensorboard=True), tmp_path)
+    last = json.loads((tmp_path / "history.jsonl").read_text().splitlines()[-1])
+    assert last["click_gauc"] is None and last["undefined"] == {"click_gauc": "no user id"}
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "validation  loss" in line]
+    assert line.endswith("  click_gauc undefined (no user id)")
