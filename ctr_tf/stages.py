@@ -254,9 +254,15 @@ def export(workspace: Workspace) -> Path:
 
 
 def run(workspace: Workspace, say: Callable[[str], None], progress: bool = True) -> dict[str, Any]:
-    """All stages in order; returns the report."""
+    """All stages in order; returns the report.
+
+    Raises:
+        ManifestError: the test split, which the last stages read, is empty.
+    """
     fetch(workspace)
-    say(f"data: {prepare(workspace)}")
+    prepared = prepare(workspace)
+    say(f"data: {prepared}")
+    Manifest.read(prepared, check_files=False).split("test")
     train(workspace, progress)
     say(f"run: {workspace.run}")
     report = evaluate(workspace, progress)

@@ -10,6 +10,7 @@ import pytest
 
 from ctr_tf import stages
 from ctr_tf.config import load
+from ctr_tf.data.manifest import ManifestError
 from ctr_tf.export.versions import new_version
 from ctr_tf.training.result import TrainResult
 from ctr_tf.workspace import StageError, Workspace
@@ -173,6 +174,13 @@ def test_prepared_once(workspace):
     written = (found.prepared / "manifest.json").stat().st_mtime_ns
     assert stages.prepare(workspace()) == found.prepared
     assert (found.prepared / "manifest.json").stat().st_mtime_ns == written
+
+
+def test_an_empty_test_split_is_told_before_training(workspace):
+    found = workspace()
+    with pytest.raises(ManifestError, match="split 'test' is empty: 0 requests"):
+        stages.run(found, print)
+    assert found.prepared.exists() and not found.run.exists()
 
 
 def test_a_failed_preparation_is_an_error(workspace, capfd):
