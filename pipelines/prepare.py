@@ -98,9 +98,11 @@ def _run(layout: Layout, output: Path) -> Manifest:
         shutil.rmtree(folders.work)
         manifest.write(partial)
         _replace(partial, output)
-    except BaseException:
-        _keep_rejects(partial / REJECTS, kept)
+    except BaseException as error:
+        left = _keep_rejects(partial / REJECTS, kept)
         shutil.rmtree(partial, ignore_errors=True)
+        if left and isinstance(error, PrepareError):
+            raise PrepareError(f"{error}; every rejected row: {kept}") from error
         raise
     shutil.rmtree(kept, ignore_errors=True)  # of a job that failed before
     return manifest
@@ -215,10 +217,12 @@ def _replace(partial: Path, output: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _keep_rejects(rejects: Path, kept: Path) -> None:
-    if any(rejects.glob("*.jsonl")):
+def _keep_rejects(rejects: Path, kept: Path) -> bool:
+    found = any(rejects.glob("*.jsonl"))
+    if found:
         shutil.rmtree(kept, ignore_errors=True)
         rejects.rename(kept)
+    return found
 
 
 def _warn_of_size(layout: Layout) -> None:
