@@ -160,14 +160,15 @@ class Task(Config):
     """A binary label.
 
     Args:
-        column: where it is read; an empty or missing value masks the label.
+        column: where it is read; an empty or missing value masks the label. With
+            `prepare.negatives` it may be left out: every row of the log is then a positive.
         above: label 1 where the column's number is greater; the number itself (0 or 1) otherwise.
         equals: label 1 where the column's text is equal.
         mask: a 0/1 column; where it is 0 the label does not count.
         weight: a column of sample weights.
     """
 
-    column: str
+    column: str | None = None
     above: float | None = None
     equals: str | None = None
     mask: str | None = None
@@ -177,6 +178,8 @@ class Task(Config):
     def _check(self) -> "Task":
         if self.above is not None and self.equals is not None:
             raise ValueError("above and equals exclude each other")
+        if self.column is None and (self.above, self.equals) != (None, None):
+            raise ValueError("above and equals need a column")
         return self
 
 

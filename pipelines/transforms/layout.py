@@ -253,6 +253,12 @@ def _check_config(schema: Schema, config: PrepareConfig) -> None:
         )
     if config.negatives and not keys.item:
         raise PrepareError("prepare.negatives needs keys.item")
+    for name, task in schema.tasks.items():
+        if task.column is None and not config.negatives:
+            raise PrepareError(
+                f"tasks.{name}.column: missing; only with prepare.negatives is every row of the "
+                "log a positive"
+            )
     if config.split.by == "time" and not keys.time:
         raise PrepareError("prepare.split.by: time needs keys.time; or state split.by: none")
     if config.split.by == "last" and not (keys.user and keys.time):

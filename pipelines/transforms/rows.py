@@ -165,9 +165,9 @@ class LogParser:
 
 
 def _label(
-    task: Task, values: tuple, column: int, mask: int | None, weight: int | None
+    task: Task, values: tuple, column: int | None, mask: int | None, weight: int | None
 ) -> tuple[float, float]:
-    found, counts = label(task, values[column])
+    found, counts = label(task, None if column is None else values[column])
     if mask is not None:
         counts *= binary(values[mask], task.mask)
     if weight is not None:

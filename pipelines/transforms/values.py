@@ -236,12 +236,14 @@ def joined(
 
 
 def label(task: Task, value: object) -> tuple[float, float]:
-    """A task's label and whether it counts, 0 or 1 each.
+    """A task's label and whether it counts, 0 or 1 each; without a column every row is a positive.
 
     Example:
         >>> label(Task(column="rating", above=3), "4"), label(Task(column="click"), "")
         ((1.0, 1.0), (0.0, 0.0))
     """
+    if task.column is None:
+        return 1.0, 1.0
     if value is None or value == "":
         return 0.0, 0.0
     if task.equals is not None:

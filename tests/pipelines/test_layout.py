@@ -103,6 +103,15 @@ def test_a_split_by_files_that_matches_none_is_an_error(root, key):
         layout(root, SHOP, split=split | {key: "./log.csv"})
 
 
+def test_a_task_without_a_column_needs_negatives(root):
+    schema = changed() | {"tasks": {"click": {}}}
+    layout(root, schema, items=ITEMS, negatives={})
+    with pytest.raises(PrepareError, match=r"tasks\.click\.column: missing; only with"):
+        layout(root, schema, items=ITEMS)
+    with pytest.raises(ValueError, match="above and equals need a column"):
+        layout(root, changed() | {"tasks": {"click": {"above": 3}}})
+
+
 def test_joined_sequences_have_no_times(root):
     schema = changed()
     schema["sequences"]["history"] |= {"separator": "|", "timestamps": True}

@@ -133,6 +133,21 @@ def test_seen_items_may_be_allowed_but_never_the_requests_own(future):
     assert set(negatives_of(future, 2)) == {f"i{k}" for k in range(10) if k != 2}
 
 
+def test_without_a_label_column_every_row_is_a_positive(tmp_path):
+    schema = SHOP | {"tasks": {"click": {"weight": "weight"}}}
+    rows = [["u", "a", 1, 2], ["u", "b", 2, 0]]
+    write_csv(tmp_path / "log.csv", ["user_id", "item_id", "time", "weight"], rows)
+    write_csv(tmp_path / "items.csv", ["item_id"], [["a"], ["b"], ["c"], ["d"]])
+    items = {"path": "items.csv", "key": "item_id"}
+    manifest = prepare(tmp_path, schema, items=items, negatives={"per_positive": 2})
+    found = read_split(tmp_path / "out", "train")
+    assert found["u:1"]["labels/click"] == [1.0, 0.0, 0.0]
+    assert found["u:1"]["weights/click"] == [2.0, 1.0, 1.0]
+    assert found["u:2"]["request/items"] == ["b"] and found["u:2"]["weights/click"] == [0.0]
+    assert manifest.splits["train"].positives == {"click": 1}
+    assert manifest.splits["train"].labelled == {"click": 3}
+
+
 def test_labels_and_weights_of_negatives(future):
     prepare(future, SHOP, items={"path": "items.csv", "key": "item_id"}, negatives={})
     record = read_split(future / "out", "train")["u7:101"]
