@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ class Manifest(Config):
         rows: by source: impressions, users, items.
         rejects: rejected rows by reason.
         warnings: what was accepted but is worth knowing, by reason.
+        learned: SHA-256 of the vocabularies, the statistics and the item frequencies, by path
+            within the folder.
         boundaries: Unix seconds at which validation and test begin, for a split by time; None
             where that split is empty.
         largest_user: the most rows of one user.
@@ -108,6 +111,7 @@ class Manifest(Config):
     rows: dict[str, Rows] = {}
     rejects: dict[str, NonNegativeInt] = {}
     warnings: dict[str, NonNegativeInt] = {}
+    learned: dict[str, str] = {}
     boundaries: tuple[float | None, float | None] | None = None
     largest_user: NonNegativeInt = 0
     config: dict[str, Any] = {}
@@ -151,16 +155,16 @@ class Manifest(Config):
     def read(
         cls, folder: Path, schema: Schema | None = None, check_files: bool = True
     ) -> "Manifest":
-        """Reads and checks the manifest of a prepared folder.
+        """Reads and checks the manifest of a prepared folder, and what was learned.
 
         Args:
             folder: what the preparation job wrote.
             schema: the schema in use, whose fingerprint must be the manifest's.
-            check_files: whether every listed file must be there in its size.
+            check_files: whether every record file must be there in its size.
 
         Raises:
             ManifestError: no manifest, an unreadable one, a listed file that is missing or whose
-                size differs.
+                size or SHA-256 differs.
             ValueError: another schema's fingerprint.
         """
         path = Path(folder) / MANIFEST
@@ -180,7 +184,25 @@ class Manifest(Config):
         for split in manifest.splits.values() if check_files else ():
             for file in split.files:
                 _check_file(Path(folder) / file.name, file)
+        for name, digest in manifest.learned.items():
+            _check_digest(Path(folder) / name, digest)
         return manifest
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_digest(path: Path, digest: str) -> None:
+    if not path.exists():
+        raise ManifestError(f"{path}: listed in the manifest but missing")
+    if digest_of(path) != digest:
+        raise ManifestError(
+            f"{path}: not what the preparation wrote: its SHA-256 is not the manifest's; prepare "
+            "the data again"
+        )
 
 
 def _check_file(path: Path, file: RecordFile) -> None:

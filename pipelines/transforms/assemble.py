@@ -8,7 +8,17 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from ctr_tf.data.manifest import SPLITS, STATISTICS, Manifest, RecordFile, Rows, SplitManifest
+from ctr_tf.data.manifest import (
+    ITEM_FREQUENCY,
+    SPLITS,
+    STATISTICS,
+    VOCABULARIES,
+    Manifest,
+    RecordFile,
+    Rows,
+    SplitManifest,
+    digest_of,
+)
 from ctr_tf.schema import Categorical, Text
 from pipelines.transforms.errors import PrepareError
 from pipelines.transforms.ingest import Folders, load_summaries
@@ -130,11 +140,24 @@ def make_manifest(
         rows=ingested.rows,
         rejects=dict(sorted(ingested.reasons.items())),
         warnings=dict(sorted(warnings.items())),
+        learned={
+            path.relative_to(folders.output).as_posix(): digest_of(path)
+            for path in _learned(folders.output)
+        },
         boundaries=seconds if layout.config.split.by == "time" else None,
         largest_user=ingested.largest,
         config=layout.config.model_dump(mode="json"),
         versions={name: importlib.metadata.version(name) for name in VERSIONS},
     )
+
+
+def _learned(folder: Path) -> list[Path]:
+    found = [
+        folder / STATISTICS,
+        folder / ITEM_FREQUENCY,
+        *sorted((folder / VOCABULARIES).iterdir()),
+    ]
+    return [path for path in found if path.exists()]
 
 
 def _split(layout: Layout, parts: list[dict]) -> SplitManifest:

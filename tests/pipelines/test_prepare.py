@@ -5,12 +5,14 @@ import fcntl
 import gzip
 import json
 import math
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from ctr_tf.data.manifest import Manifest
+from ctr_tf.data.config import InputConfig
+from ctr_tf.data.manifest import Manifest, ManifestError
 from ctr_tf.data.records import read_records
 from ctr_tf.schema import Schema
 from pipelines import prepare as module
@@ -184,6 +186,23 @@ def test_vocabularies_and_statistics_come_from_training_rows_alone(rich):
     assert pq.read_table(rich / "item_frequency.parquet").to_pydict() == {
         "item_id": ["a", "b"], "count": [1, 2]
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["vocabularies/item_id.txt", "statistics.json", "item_frequency.parquet"]
+)
+def test_a_damaged_or_missing_learned_file_is_named(rich, tmp_path, name):
+    folder = shutil.copytree(rich, tmp_path / "copy")
+    content = bytearray((folder / name).read_bytes())
+    content[0] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ManifestError, match=rf"{name}: not what the preparation wrote"):
+        from ctr_tf.data.input import Input  # TensorFlow is needed here alone.
+
+        Input(folder, Schema(**RICH), InputConfig())
+    (folder / name).unlink()
+    with pytest.raises(ManifestError, match=rf"{name}: listed in the manifest but missing"):
+        Manifest.read(folder, check_files=False)
 
 
 def test_catalogue_holds_the_candidate_features_of_every_item(rich):
