@@ -35,9 +35,12 @@ class Attributes(Source):
 
     Args:
         key: the id column, in these files and in the impressions.
+        required: whether impressions of a user without a row here are rejected; with `false`
+            the user's attributes are missing ones. Items are always required.
     """
 
     key: str
+    required: bool = True
 
 
 class Split(Config):
@@ -124,6 +127,8 @@ class PrepareConfig(Config):
     def _check(self) -> "PrepareConfig":
         if self.negatives and not self.items:
             raise ValueError("negatives needs items: the catalogue that negatives are drawn from")
+        if self.items and not self.items.required:
+            raise ValueError("items.required: false is for users alone")
         return self
 
 

@@ -195,11 +195,14 @@ class GroupUser(beam.DoFn):
         yield from self._duplicates(key, attributes[1:])
         if not rows:
             return
-        if self._layout.config.users and not attributes:
-            yield from self._strangers(key, rows)
-            return
-        shard = shard_of(key, self._layout.config.shards)
         values = attributes[0][2] if attributes else ()
+        if self._layout.config.users and not attributes:
+            try:
+                values = self._missing(key)
+            except RejectError as error:
+                yield from self._strangers(key, rows, error)
+                return
+        shard = shard_of(key, self._layout.config.shards)
         yield b"%d" % shard, ROWS + marshal.dumps((key, values, rows))
 
     def _duplicates(self, key: bytes, attributes: list[tuple]) -> Iterator[Element]:
@@ -208,10 +211,22 @@ class GroupUser(beam.DoFn):
             error = RejectError(f"{column}: duplicate id", key[1:])
             yield self._aside("users", number, position, {column: key[1:]}, error)
 
-    def _strangers(self, key: bytes, rows: list[tuple]) -> Iterator[Element]:
+    def _missing(self, key: bytes) -> tuple:
+        """The attributes of a user without a row: missing, but for the id."""
+        users = self._layout.config.users
+        if users.required:
+            raise RejectError(f"{users.key}: not in users", key[1:])
+        user = key[1:].decode() if key[:1] == b"u" else None
+        return tuple(
+            [
+                field.converter()(user if field.column == users.key else None)
+                for field in self._layout.groups["user"]
+            ]
+        )
+
+    def _strangers(self, key: bytes, rows: list[tuple], error: RejectError) -> Iterator[Element]:
         column = self._layout.config.users.key
         for row in map(LogRow._make, rows):
-            error = RejectError(f"{column}: not in users", key[1:])
             said = {column: key[1:], "request": row.request, "item": row.item}
             yield self._aside("impressions", row.file, row.position, said, error)
 

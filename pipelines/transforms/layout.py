@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from ctr_tf.data.config import PrepareConfig, Source
-from ctr_tf.schema import Categorical, Schema
+from ctr_tf.schema import Categorical, Numeric, Schema
 from ctr_tf.schema.features import AnyFeature
 from pipelines.transforms.errors import PrepareError
 from pipelines.transforms.sources import SourceFile, available, list_files
@@ -141,6 +141,12 @@ def resolve(schema: Schema, config: PrepareConfig, root: Path) -> Layout:
                 f"features.{name}: column {column!r} is in the log but not in items, so a "
                 "sampled negative has no value for it"
             )
+        if group == "user" and not config.users.required:
+            if isinstance(feature, Numeric) and feature.default is None:
+                raise PrepareError(
+                    f"features.{name}.default: missing; with prepare.users.required false a user "
+                    "may have no value"
+                )
         fields[group].append(_field(schema, name, column, feature, schema.encoder(name)))
     for name in schema.sequences:
         _place_sequence(schema, name, columns, fields)

@@ -99,7 +99,7 @@ class LogParser:
             for group in ("request", "candidate", "event")
         ]
         self._sequences = _sequence_places(layout)
-        self._users = layout.config.users is not None
+        self._users = layout.config.users is not None and layout.config.users.required
 
     def _index(self, column: str | None) -> int | None:
         if column is None:

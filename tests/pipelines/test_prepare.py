@@ -391,6 +391,32 @@ def test_attributes_that_are_missing_or_twice(tmp_path):
     assert read_split(tmp_path / "out", "train")["ann:1"]["features/age"] == [1.0]
 
 
+def test_users_without_attributes_may_be_kept(tmp_path):
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, [
+        ["ann", "a", 1, 1], ["eve", "a", 2, 0], ["", "a", 3, 1]
+    ])  # fmt: skip
+    write_csv(tmp_path / "users.csv", ["user_id", "age", "town"], [["ann", 30, "Ulm"]])
+    schema = copy.deepcopy(SHOP)
+    schema["features"]["town"] = {"kind": "categorical", "side": "user"}
+    schema["features"]["age"] = {"kind": "numeric", "side": "user", "default": -1}
+    users = {"path": "users.csv", "key": "user_id", "required": False}
+    manifest = prepare(tmp_path, schema, users=users)
+    assert manifest.rejects == {} and manifest.splits["train"].users == 2
+    found = read_split(tmp_path / "out", "train")
+    values = {
+        name: tuple(record[f"features/{key}"][0] for key in ("user_id", "age", "town"))
+        for name, record in found.items()
+    }
+    assert values == {
+        "ann:1": ("ann", 30.0, "Ulm"), "eve:2": ("eve", -1.0, ""), "log.csv:4": ("", -1.0, "")
+    }  # fmt: skip
+    del schema["features"]["age"]["default"]
+    with pytest.raises(PrepareError, match=r"features\.age\.default: missing; with prepare\.users"):
+        prepare(tmp_path, schema, users=users)
+    with pytest.raises(ValueError, match="items.required: false is for users alone"):
+        prepare(tmp_path, SHOP, items={"path": "i.csv", "key": "item_id", "required": False})
+
+
 def test_a_truncated_log_fails_the_job(tmp_path):
     rows = [[f"u{n % 9}", f"i{n * 7919 % 10007}", n, n % 2] for n in range(20_000)]
     whole = gzip.compress(write_csv(tmp_path / "log.csv", SHOP_COLUMNS, rows).read_bytes())
