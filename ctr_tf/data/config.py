@@ -14,9 +14,11 @@ class Source(Config):
 
     Args:
         path: a path or glob, or several; relative to the dataset's folder where the experiment
-            names a dataset, else to the working directory. A `.gz` name is read decompressed.
+            names a dataset, else to the working directory. A `.gz` name is read decompressed,
+            Parquet by way of a temporary file.
         format: by default what the file name says (`.csv`, `.tsv`, `.jsonl`, `.parquet`).
-        columns: the column names of a file without a header.
+        columns: the column names of a file without a header; of Parquet and JSON lines, those
+            that are read.
         strip: whether white space around a text value is dropped, and around each of several
             that a text or list holds.
         missing: texts that stand for a missing value, besides the empty one, such as `?`; among
@@ -56,7 +58,7 @@ class Split(Config):
         boundaries: instead of fractions, the Unix seconds at which validation and test begin.
         interactions: rows of each user in test, and again in validation, at least.
         validation: by files, a glob on the names of the log's files that are validation.
-        test: by files, a glob on the names of those that are test.
+        test: by files, a glob on the names of those that are test. Names are without folders.
     """
 
     by: Literal["time", "last", "files", "random", "none"] = "time"
@@ -103,7 +105,8 @@ class PrepareConfig(Config):
         items: item attributes.
         split: how requests are divided.
         negatives: sampling of negatives, for positive-only logs.
-        max_bad_share: the share of rejected rows above which the job fails.
+        max_bad_share: the share of rejected rows above which the job fails; a rejected row of
+            several lines counts as so many.
         shards: TFRecord files per split.
         compression: of the TFRecord files.
         seed: of negative sampling.
@@ -143,7 +146,8 @@ class InputConfig(Config):
             of candidates and length of behaviours, so that a batch is padded little; its batches
             hold equal shares of the window's impressions and come in random order. 1 sorts
             nothing.
-        corrupt: `error` on a truncated or corrupt shard, or `skip` what is unreadable and count.
+        corrupt: `error` on a truncated or corrupt shard, or `skip` and count it from its first
+            unreadable record on; what is readable of it is copied to a temporary folder.
         parallel: parallel calls of parsing; -1 lets tf.data choose.
         prefetch: batches made ahead; -1 lets tf.data choose.
     """

@@ -195,9 +195,7 @@ class Input:
             read, cycle_length=8, block_length=16, num_parallel_calls=2, deterministic=True
         )
 
-    def _batched(
-        self, records: tf.data.Dataset, split: str, seed: int | None
-    ) -> tf.data.Dataset:
+    def _batched(self, records: tf.data.Dataset, split: str, seed: int | None) -> tf.data.Dataset:
         """Batches of records: windows of `window` batches, each cut by size."""
         per_batch, window = self.requests_per_batch(split), self.config.window
         if window == 1:
@@ -206,8 +204,10 @@ class Input:
         def cut(batch: tf.Tensor) -> tf.data.Dataset:
             count = tf.cast(tf.math.ceil(tf.size(batch) / per_batch), tf.int64)
             batches = tf.data.Dataset.from_tensor_slices(self._cut(batch, count))
-            return batches if seed is None else batches.shuffle(
-                window, seed, reshuffle_each_iteration=False
+            return (
+                batches
+                if seed is None
+                else batches.shuffle(window, seed, reshuffle_each_iteration=False)
             )
 
         return records.batch(per_batch * window).flat_map(cut)

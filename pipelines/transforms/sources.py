@@ -176,8 +176,7 @@ def _columns(
         lacking = [column for column in columns if column not in found]
         if lacking and form == "parquet":
             raise PrepareError(
-                f"{where}.columns: {name} has no column {lacking[0]!r}; "
-                f"columns: {', '.join(found)}"
+                f"{where}.columns: {name} has no column {lacking[0]!r}; columns: {', '.join(found)}"
             )
     if not columns:
         raise PrepareError(f"{name}: the file is empty; a header was expected")

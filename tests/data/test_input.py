@@ -20,8 +20,13 @@ SCHEMA = Schema(
     keys={"user": "user", "time": "time", "item": "item"},
     features={
         "age": {"kind": "numeric", "side": "user"},
-        "hour": {"kind": "categorical", "side": "context", "dtype": "int", "encoding": "identity",
-                 "size": 24},
+        "hour": {
+            "kind": "categorical",
+            "side": "context",
+            "dtype": "int",
+            "encoding": "identity",
+            "size": 24,
+        },
         "item": {"kind": "categorical"},
         "genres": {"kind": "categorical", "multi": True},
     },
@@ -40,11 +45,17 @@ def make_requests(count: int, seed: int = 0) -> list[dict]:
         history = [f"i{rng.randint(0, 9)}" for _ in range(length)]
         requests.append(
             {
-                "id": f"r{i}", "user": f"u{i % 7}", "time": 1000 + i, "items": items,
+                "id": f"r{i}",
+                "user": f"u{i % 7}",
+                "time": 1000 + i,
+                "items": items,
                 "features": {
-                    "age": float(20 + i % 5), "hour": i % 24, "item": items,
+                    "age": float(20 + i % 5),
+                    "hour": i % 24,
+                    "item": items,
                     "genres": [[f"g{len(x)}", x] for x in items],
-                    "history_item": history, "history_genres": [[x] for x in history],
+                    "history_item": history,
+                    "history_genres": [[x] for x in history],
                     "history_time": list(range(length)),
                 },
                 "labels": {"click": [float(rng.random() < 0.4) for _ in range(n)]},
@@ -57,7 +68,8 @@ def make_requests(count: int, seed: int = 0) -> list[dict]:
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     write_prepared(
-        folder, SCHEMA,
+        folder,
+        SCHEMA,
         {"train": make_requests(150), "validation": make_requests(20, 1), "test": []},
     )
     return folder
@@ -70,7 +82,10 @@ def request_ids(dataset) -> list[list[str]]:
 def test_request_is_parsed_padded_and_indexed(tmp_path):
     requests = make_requests(2)
     requests[0]["features"].update(
-        item=["a"], genres=[["x", "y"]], history_item=["b", "a"], history_genres=[["x"], []],
+        item=["a"],
+        genres=[["x", "y"]],
+        history_item=["b", "a"],
+        history_genres=[["x"], []],
         history_time=[5, 9],
     )
     requests[0].update(items=["a"], labels={"click": [1.0]}, weights={"click": [0.5]})
