@@ -111,22 +111,32 @@ def _learn(folder: Path, schema: Schema, requests: list[dict]) -> None:
     (folder / VOCABULARIES).mkdir(exist_ok=True)
     statistics = {}
     for name, feature in schema.encoders.items():
-        own = [spec for spec in schema.inputs if spec.feature and
-               schema.encoder(spec.feature, spec.sequence) == name]
+        own = [
+            spec
+            for spec in schema.inputs
+            if spec.feature and schema.encoder(spec.feature, spec.sequence) == name
+        ]
         flat = [v for spec in own for r in requests for v in _flat(r["features"][spec.name])]
         if isinstance(feature, Text):
             flat = [word for value in flat for word in words(value)]
         if isinstance(feature, (Categorical, Text)) and feature.encoding == "vocabulary":
             counts = sorted(Counter(map(str, flat)).items(), key=lambda kv: (-kv[1], kv[0]))
-            values, numbers = ("".join(f"{part}\n" for part in column) for column in
-                               (zip(*counts) if counts else ((), ())))
+            values, numbers = (
+                "".join(f"{part}\n" for part in column)
+                for column in (zip(*counts) if counts else ((), ()))
+            )
             (folder / VOCABULARIES / f"{name}.txt").write_text(values)
             (folder / VOCABULARIES / f"{name}.counts").write_text(numbers)
         elif isinstance(feature, Numeric):
             mean = sum(flat) / len(flat)
             std = (sum((v - mean) ** 2 for v in flat) / len(flat)) ** 0.5
-            statistics[name] = {"count": len(flat), "mean": mean, "std": std,
-                                "minimum": min(flat), "maximum": max(flat)}
+            statistics[name] = {
+                "count": len(flat),
+                "mean": mean,
+                "std": std,
+                "minimum": min(flat),
+                "maximum": max(flat),
+            }
     (folder / STATISTICS).write_text(json.dumps(statistics))
 
 

@@ -32,9 +32,7 @@ class Parser:
         self.schema = schema
         self.preprocessor = preprocessor
         self.stored = [
-            spec
-            for spec in schema.inputs
-            if spec.dtype != "bool" and spec.name != REQUEST_TIME
+            spec for spec in schema.inputs if spec.dtype != "bool" and spec.name != REQUEST_TIME
         ]
         self.spec: dict[str, Any] = {
             "request/candidates": tf.io.FixedLenFeature((), tf.int64),

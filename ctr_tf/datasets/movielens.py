@@ -100,9 +100,7 @@ class MovieLens:
         tables = read_archive(archive, self.archive)
         progress.advance(task)
         users = sorted(tables.users, key=lambda row: int(row[0]))
-        ratings = sorted(
-            tables.ratings, key=lambda row: (int(row[0]), int(row[3]), row[1], row[2])
-        )
+        ratings = sorted(tables.ratings, key=lambda row: (int(row[0]), int(row[3]), row[1], row[2]))
         items = [
             (film, *split_title(film), "|".join(sorted(genres)))
             for film, genres in sorted(tables.genres.items())

@@ -30,9 +30,7 @@ def make(folder, features, statistics=None, vocabularies=None, **sequences):
 
 def test_what_shares_a_hashed_table_hashes_as_its_owner(tmp_path):
     shared = {"kind": "categorical", "dtype": "int", "share": "item", "side": "user"}
-    history = {
-        "attributes": {"item": {}, "seen": {"encoder": {"dtype": "int", "share": "item"}}}
-    }
+    history = {"attributes": {"item": {}, "seen": {"encoder": {"dtype": "int", "share": "item"}}}}
     found = make(tmp_path, {"item": HASHED, "last": shared}, history=history)
     ids = np.arange(200, dtype="int64")[None, :]
     raw = {"item": ids, "last": ids[0], "history_item": ids, "history_seen": ids}

@@ -36,9 +36,16 @@ def workspace(tmp_path_factory):
     assert len(text.splitlines()) <= 10
     path = folder / "clicks.yaml"
     path.write_text(text.replace("clicks.csv", str(folder / "clicks.csv")))
-    experiment = load(path, ["input.batch_size=128", "train.epochs=3",
-                             "train.learning_rate=0.02", "export.check_requests=2",
-                             "export.warmup_requests=1"])
+    experiment = load(
+        path,
+        [
+            "input.batch_size=128",
+            "train.epochs=3",
+            "train.learning_rate=0.02",
+            "export.check_requests=2",
+            "export.warmup_requests=1",
+        ],
+    )
     found = Workspace(folder / "workspace", experiment)
     said: list[str] = []
     report = stages.run(found, said.append, progress=False)
@@ -55,7 +62,7 @@ def test_the_bad_row_is_counted_and_kept(workspace):
     manifest = json.loads((found.prepared / "manifest.json").read_text())
     assert sum(manifest["rejects"].values()) == 1
     rejects = "".join(p.read_text() for p in (found.prepared / "rejects").glob("*"))
-    assert "price" in rejects and "\"line\": 701" in rejects
+    assert "price" in rejects and '"line": 701' in rejects
 
 
 def test_everything_stands_where_it_is_said_to(workspace):

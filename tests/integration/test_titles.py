@@ -43,9 +43,13 @@ def workspace(tmp_path_factory):
             f"prepare.impressions.path={folder / 'ratings.csv'}",
             f"prepare.users.path={folder / 'users.csv'}",
             f"prepare.items.path={folder / 'items.csv'}",
-            "model.units=[8]", "model.cross_layers=1", "input.batch_size=64",
-            "train.epochs=4", "train.learning_rate=0.02",
-            "export.check_requests=2", "export.warmup_requests=1",
+            "model.units=[8]",
+            "model.cross_layers=1",
+            "input.batch_size=64",
+            "train.epochs=4",
+            "train.learning_rate=0.02",
+            "export.check_requests=2",
+            "export.warmup_requests=1",
         ],
     )
     found = Workspace(folder / "workspace", experiment)
@@ -66,10 +70,18 @@ def test_a_served_model_scores_unseen_films_by_their_words(workspace):
     schema = workspace.experiment.log
     titles = ["The ÉTOILE: of x", "the doom... OF x", "the (voyage) of y", ""]
     values = {
-        "user_id": ["1"], "gender": ["F"], "age": ["25"], "occupation": ["1"],
-        "history_item_id": [["f1"]], "history_genres": [[["Drama"]]], "history_rating": [[5]],
-        "history_mask": [[True]], "item_id": [["new"] * 4], "genres": [[["Drama"]] * 4],
-        "title": [titles], "candidates_mask": [[True] * 4],
+        "user_id": ["1"],
+        "gender": ["F"],
+        "age": ["25"],
+        "occupation": ["1"],
+        "history_item_id": [["f1"]],
+        "history_genres": [[["Drama"]]],
+        "history_rating": [[5]],
+        "history_mask": [[True]],
+        "item_id": [["new"] * 4],
+        "genres": [[["Drama"]] * 4],
+        "title": [titles],
+        "candidates_mask": [[True] * 4],
     }
     dtypes = {spec.name: spec.dtype for spec in schema.inputs}
     scores = serve(**{k: tf.constant(v, dtypes[k]) for k, v in values.items()})["like"].numpy()[0]

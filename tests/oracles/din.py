@@ -108,8 +108,6 @@ def din_forward(
         mlp_activation: Activation of the hidden layers, or a list with one for each.
         normalise: As in `attention_pooling`.
     """
-    pooled = attention_pooling(
-        query, keys, mask, attention_layers, attention_activation, normalise
-    )
+    pooled = attention_pooling(query, keys, mask, attention_layers, attention_activation, normalise)
     features = np.concatenate([*user, pooled, *context, *candidate])
     return mlp(features, mlp_layers, mlp_activation, final_linear=True).item()
