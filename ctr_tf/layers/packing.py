@@ -87,7 +87,8 @@ class Packing:
         packing, packed = getattr(x, "_ctr_tf_packed", (None, None))
         if packing is self:
             return packed
-        x = ops.reshape(x, (-1, *ops.shape(x)[2:]))
+        # The mask's own size, so that x of another length is an error.
+        x = ops.reshape(x, (self.shape[0] * self.shape[1], *ops.shape(x)[2:]))
         if self.padded:
             return x
         import tensorflow as tf

@@ -75,3 +75,10 @@ def test_what_was_unpacked_is_not_packed_again():
     first = Packing.of(mask)
     np.testing.assert_array_equal(double(x, mask), sums)
     assert Packing.of(mask) is first
+
+
+@pytest.mark.parametrize("length", [2, 4])
+def test_values_of_another_length_than_the_mask_are_an_error(length):
+    packing = Packing.of(tf.constant(MASK))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="requested shape"):
+        packing.pack(tf.ones((5, length, 2)))
