@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import resource
-import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.speed import measure
 from benchmarks.speed.workloads import WORKLOADS, Workload
 from ctr_tf import registry
 from ctr_tf.models.model import CTRModel
@@ -86,43 +85,33 @@ def batches(workload: Workload, arrays: dict[str, np.ndarray], seed: int = 1) ->
 
 def main() -> None:
     """Prints one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload", choices=WORKLOADS)
-    parser.add_argument("model", choices=MODELS)
-    parser.add_argument("arrays", type=Path)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--warm-up", type=int, default=20)
-    parser.add_argument("--steps-per-call", type=int, default=10)
+    parser = measure.options(MODELS)
     parser.add_argument("--set", default="{}", help="JSON: settings of training")
     parser.add_argument("--profile", type=Path)
     options = parser.parse_args()
     workload = WORKLOADS[options.workload]
-    with np.load(options.arrays) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = measure.load(options.arrays)
     model = model_of(workload, options.model)
     train = TrainConfig(**json.loads(options.set))
     optimizer = build_optimizer(model, train.optimizers(1000))
     step = TrainStep(model, optimizer, tf.distribute.get_strategy(), {})
     iterator = iter(batches(workload, arrays))
-    for _ in range(0, options.warm_up, options.steps_per_call):
-        step(iterator, options.steps_per_call)
-    if options.profile:
-        tf.profiler.experimental.start(str(options.profile))
-    began, cpu = time.perf_counter(), time.process_time()
-    for _ in range(0, options.steps, options.steps_per_call):
+    clock = measure.Clock(options.warm_up, options.steps, options.seconds)
+    wanted, profiled = True, False
+    while wanted:
+        if options.profile and clock.warm and not profiled:
+            tf.profiler.experimental.start(str(options.profile))
+            profiled = True
         stats = step(iterator, options.steps_per_call)
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    if options.profile:
+        wanted = clock.more(options.steps_per_call)
+    if profiled:
         tf.profiler.experimental.stop()
-    print(
-        json.dumps(
-            {
-                "samples_per_second": options.steps * workload.batch / seconds,
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-                "cpu_us_per_sample": 1e6 * cpu / (options.steps * workload.batch),
-                "loss": float(stats.losses[-1]),
-            }
-        )
+    measure.report(
+        clock,
+        workload.batch,
+        float(stats.losses[-1]),
+        sum(int(np.prod(weight.shape)) for weight in model.trainable_variables),
+        {"tensorflow": tf.__version__, "keras": keras.__version__},
     )
 
 
