@@ -1,0 +1,66 @@
+"""Batches and `fit` of the Keras sides; needs TensorFlow, not the stack."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.speed.measure import Clock
+from benchmarks.speed.workloads import Workload
+
+
+def batches(
+    workload: Workload, arrays: dict[str, np.ndarray], names: dict[str, str], seed: int = 1
+) -> tf.data.Dataset:
+    """(inputs by name, label) of each batch, gathered as our side gathers them.
+
+    Args:
+        workload: its rows and batch.
+        arrays: what to gather from.
+        names: the model's input of each array that has another name there.
+        seed: of the order.
+    """
+    held = {names.get(name, name): tf.constant(value) for name, value in arrays.items()}
+
+    def batch(rows: tf.Tensor) -> tuple[dict, tf.Tensor]:
+        taken = {name: tf.gather(value, rows) for name, value in held.items()}
+        label = taken.pop("label")[:, None]
+        taken.pop("length", None)
+        return taken, label
+
+    data = tf.data.Dataset.range(workload.rows).shuffle(workload.rows, seed).repeat()
+    return data.batch(workload.batch, drop_remainder=True).map(batch, 2).prefetch(2)
+
+
+def fit(keras: ModuleType, model, data: tf.data.Dataset, clock: Clock, steps: int) -> float:
+    """Trains a compiled model by `fit` while the clock wants more; returns the timed loss.
+
+    Args:
+        keras: Keras 3, or that of TensorFlow 2.15.
+        model: compiled with `steps` steps per execution.
+        data: batches without end.
+        clock: counts steps.
+        steps: per execution.
+    """
+
+    class Timed(keras.callbacks.Callback):
+        loss = float("nan")
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.loss = logs["loss"]
+            if not clock.more(steps):
+                self.model.stop_training = True
+            elif not clock.timed:
+                self.model.reset_metrics()
+
+    timed = Timed()
+    # No epoch ends: the callback stops it.
+    model.fit(data, epochs=1, steps_per_epoch=10**6 * steps, verbose=0, callbacks=[timed])
+    return float(timed.loss)
+
+
+def parameters(model) -> int:
+    """Trainable numbers."""
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
