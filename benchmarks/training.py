@@ -1,0 +1,267 @@
+"""Times a training step of ours and of other libraries on the same arrays, and tabulates all.
+
+    python benchmarks/training.py --workspace workspace
+
+One process at a time, every side once before any side twice. A finished run is a JSON file below
+`<workspace>/speed` and is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+# A script sees its own folder alone.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.speed import summary
+from benchmarks.speed.workloads import WORKLOADS, path
+
+ROOT = Path(__file__).parents[1]
+SPEED = Path(__file__).parent / "speed"
+W1_MODELS = ("deepfm", "dcn_v2")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One library.
+
+    Args:
+        module: below `benchmarks.speed`, which prints the result.
+        models: that it has.
+        peer: whose environment it runs in; ours for none.
+        arguments: of its command line.
+        dense: its optimiser passes over whole tables at every step.
+    """
+
+    module: str
+    models: tuple[str, ...]
+    peer: str | None = None
+    arguments: tuple[str, ...] = ()
+    dense: bool = False
+
+
+ROW_WISE = json.dumps({"tables": {"name": "row_wise_adagrad"}})
+SIDES = {
+    "ours": Side("ours", (*W1_MODELS, "din")),
+    "ours_row_wise": Side("ours", W1_MODELS, arguments=("--set", ROW_WISE)),
+    "fuxictr": Side("fuxictr_run", (*W1_MODELS, "din"), "fuxictr", dense=True),
+    "deepctr": Side("deepctr_run", (*W1_MODELS, "din"), "deepctr", dense=True),
+    "torchrec": Side("torchrec_run", W1_MODELS, "torchrec"),
+    "keras": Side("keras_run", W1_MODELS, "keras", dense=True),
+}
+OUT_OF_MEMORY = (
+    "MemoryError",
+    "bad_alloc",
+    "can't allocate memory",
+    "not enough memory",
+    "ResourceExhaustedError",
+    "OOM when allocating",
+)
+
+
+def arguments(side: Side, workload: str, seconds: float) -> list[str]:
+    """The command line of a run behind workload, model and arrays.
+
+    Example:
+        >>> arguments(SIDES["keras"], "w1_large", 10)[:2]
+        ['--steps', '3']
+    """
+    steps, warm_up, per_call = 10, 20, 10
+    if workload == "w1_large" and side.dense:
+        # Seconds a step.
+        steps, warm_up, per_call = 3, 2, 1
+    elif workload == "w2_200":
+        warm_up = 10
+    found = ["--steps", steps, "--warm-up", warm_up, "--steps-per-call", per_call]
+    return [*map(str, found), "--seconds", f"{seconds:g}", *side.arguments]
+
+
+def outcome(code: int, errors: str) -> str | None:
+    """What a finished process says of its run; None for an error that is a mistake of ours.
+
+    Example:
+        >>> outcome(0, ""), outcome(-9, ""), outcome(1, "std::bad_alloc"), outcome(1, "KeyError")
+        ('done', 'out of memory', 'out of memory', None)
+    """
+    if code == 0:
+        return "done"
+    if code == -9 or any(sign in errors for sign in OUT_OF_MEMORY):
+        return "out of memory"
+    return None
+
+
+def digest(files: Iterable[Path]) -> str:
+    """Of the files' names and contents."""
+    found = hashlib.sha256()
+    for file in sorted(files):
+        found.update(file.name.encode())
+        found.update(file.read_bytes())
+    return found.hexdigest()[:12]
+
+
+def machine() -> str:
+    """This machine, in words."""
+    name = platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{len(os.sched_getaffinity(0))} cores of {name}"
+
+
+def environment(peer: str) -> Path:
+    """The Python of a peer's environment, which is made if its requirements are new."""
+    folder = SPEED / ".venvs" / peer
+    python = folder / "bin" / "python"
+    files = sorted((SPEED / "requirements").glob(f"{peer}*.txt"))
+    marker = folder / f"installed-{digest(files)}"
+    if marker.exists():
+        return python
+    print(f"{peer}: installing", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    for file in files:
+        # What would bring in a GPU's packages comes without its dependencies.
+        own = ["--no-deps"] if file.stem.endswith("-no-deps") else []
+        command = [str(python), "-m", "pip", "install", "--quiet", *own, "-r", str(file)]
+        subprocess.run(command, check=True)
+    marker.touch()
+    return python
+
+
+class Comparison:
+    """Runs of every side, kept below `<workspace>/speed`.
+
+    Args:
+        options: the command line.
+    """
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.folder = options.workspace.absolute() / "speed"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.machine = machine()
+        self._sources: dict[str, str] = {}
+
+    def run(self, workload: str, model: str, name: str, repeat: int) -> dict:
+        """The result of one run, of the file where it is there."""
+        side = SIDES[name]
+        settings = {
+            "workload": workload,
+            "model": model,
+            "side": name,
+            "repeat": repeat,
+            "arguments": arguments(side, workload, self.options.seconds),
+            "limit": self.options.limit,
+            "machine": self.machine,
+            "source": self._source(name),
+        }
+        title = f"{workload}-{model}-{name}-{repeat}"
+        file = self.folder / f"{title}.json"
+        if file.exists():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if all(found.get(key) == value for key, value in settings.items()):
+                print(f"{title}: {self._said(found)}, done before")
+                return found
+        result = settings | self._train(title, side, settings)
+        partial = file.with_name(f".{file.name}")
+        partial.write_text(json.dumps(result, indent=2), encoding="utf-8")
+        os.replace(partial, file)
+        print(f"{title}: {self._said(result)}", flush=True)
+        return result
+
+    def _train(self, title: str, side: Side, settings: dict) -> dict:
+        arrays = path(self.folder / "arrays", WORKLOADS[settings["workload"]])
+        python = environment(side.peer) if side.peer else sys.executable
+        command = [str(python), "-m", f"benchmarks.speed.{side.module}"]
+        command += [settings["workload"], settings["model"], str(arrays), *settings["arguments"]]
+        variables = os.environ | {"PYTHONPATH": str(ROOT)}
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=variables,
+                capture_output=True,
+                text=True,
+                timeout=self.options.limit,
+            )
+        except subprocess.TimeoutExpired:
+            return {"outcome": "out of time"}
+        said = outcome(done.returncode, done.stderr)
+        if said is None:
+            print(done.stderr[-4000:], file=sys.stderr)
+            raise SystemExit(f"{title}: {side.module} failed with exit code {done.returncode}")
+        if said != "done":
+            return {"outcome": said}
+        return {"outcome": said} | json.loads(done.stdout.splitlines()[-1])
+
+    def _source(self, name: str) -> str:
+        """Of the code that a run depends on: a result of other code is no result."""
+        if name not in self._sources:
+            side = SIDES[name]
+            files = [SPEED / f"{part}.py" for part in (side.module, "measure", "workloads")]
+            if side.peer:
+                files += (SPEED / "requirements").glob(f"{side.peer}*.txt")
+                files += [SPEED / "tf_loop.py"] if side.peer in ("keras", "deepctr") else []
+            else:
+                files += (ROOT / "ctr_tf").rglob("*.py")
+            self._sources[name] = digest(files)
+        return self._sources[name]
+
+    @staticmethod
+    def _said(result: dict) -> str:
+        if result["outcome"] != "done":
+            return result["outcome"]
+        return f"{result['samples_per_second']:,.0f} samples/s, {result['peak_mib']:,} MiB"
+
+
+def wanted(options: argparse.Namespace) -> list[tuple[str, str, str, int]]:
+    """(workload, model, side, repeat) of each run, a repeat of all before the next."""
+    return [
+        (workload, model, side, repeat)
+        for repeat in range(1, options.repeats + 1)
+        for workload, model in summary.CASES
+        for side in options.sides
+        if workload in options.workloads and model in options.models
+        if model in SIDES[side].models
+    ]
+
+
+def main() -> None:
+    """The command line."""
+    models = list(dict.fromkeys(model for _, model in summary.CASES))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--models", nargs="+", choices=models, default=models)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10.0, help="the least time of a run")
+    parser.add_argument("--limit", type=float, default=600.0, help="the most seconds of a process")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    for peer in dict.fromkeys(SIDES[side].peer for side in options.sides):
+        if peer:
+            environment(peer)
+    comparison = Comparison(options)
+    began = time.monotonic()
+    runs = []
+    for each in wanted(options):
+        runs.append(comparison.run(*each))
+        page = summary.write(options.output, runs)
+    print(f"{page}: {len(runs)} runs in {time.monotonic() - began:,.0f} s")
+
+
+if __name__ == "__main__":
+    main()
