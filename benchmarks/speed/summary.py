@@ -149,7 +149,9 @@ def _page(runs: Sequence[dict]) -> list[str]:
         "",
         f"{'; '.join(_distinct(runs, 'machine'))}. One process at a time, the sides interleaved "
         "within each repeat. A ratio is of the medians, ctr_tf with lazy Adam by the row's side; "
-        "peak memory is the largest of the runs. `../README.md` says what is equal.",
+        "peak memory is the largest of the runs. `cores` is how many a side kept busy: far below "
+        "the machine's, other work had them and the rate means nothing. `../README.md` says what "
+        "is equal.",
     ]
     for (workload, model), title in CASES.items():
         found = {side: _of(runs, workload, model, side) for side in SIDES}
@@ -157,8 +159,10 @@ def _page(runs: Sequence[dict]) -> list[str]:
         if not found:
             continue
         lines += ["", f"## {title}", ""]
-        lines += ["| side | runs | samples/s | min–max | peak MiB | ratio | loss | parameters |"]
-        lines += ["|---|---|---|---|---|---|---|---|"]
+        lines += [
+            "| side | runs | samples/s | min–max | cores | peak MiB | ratio | loss | parameters |"
+        ]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
         lines += [
             _row(side, own, ratio(runs, workload, model, "ours", side))
             for side, own in found.items()
@@ -196,6 +200,8 @@ def _row(side: str, runs: list[dict], times: float | None) -> str:
         return f"| {' | '.join(cells + ['–'] * 6)} |"
     found = [run["samples_per_second"] for run in done]
     cells += [f"{median(found):,.0f}", f"{min(found):,.0f}–{max(found):,.0f}"]
+    busy = [run["samples_per_second"] * run["cpu_us_per_sample"] / 1e6 for run in done]
+    cells.append(f"{median(busy):.1f}")
     cells.append(f"{max(run['peak_mib'] for run in done):,}")
     cells.append("–" if times is None else f"{times:.2f}")
     cells.append(f"{median(run['loss'] for run in done):.3f}")

@@ -18,7 +18,13 @@ def run(side, rate, workload="w1", model="deepfm", **given):
     """A finished run."""
     found = dict.fromkeys(summary.COLUMNS, 1)
     found |= {"workload": workload, "model": model, "side": side, "outcome": "done"}
-    found |= {"samples_per_second": rate, "loss": 0.56, "machine": "2 cores", "versions": {"x": 1}}
+    found |= {
+        "samples_per_second": rate,
+        "loss": 0.56,
+        "cpu_us_per_sample": 800.0,
+        "machine": "2 cores",
+        "versions": {"x": 1},
+    }
     return found | given
 
 
@@ -87,8 +93,8 @@ def test_tables(tmp_path):
     runs = [run("ours", rate, peak_mib=mib) for rate, mib in ((3e3, 10), (1e3, 30), (2e3, 20))]
     runs += [run("keras", 1e3), run("keras", None, outcome="out of time", repeat=2)]
     page = summary.write(tmp_path, runs).read_text(encoding="utf-8")
-    assert "| ctr_tf, lazy Adam | 3 | 2,000 | 1,000–3,000 | 30 | 1.00 | 0.560 | 1 |" in page
-    assert "| Keras `fit`, Adam | 1, 1 out of time | 1,000 | 1,000–1,000 |" in page
+    assert "| ctr_tf, lazy Adam | 3 | 2,000 | 1,000–3,000 | 1.6 | 30 | 1.00 | 0.560 | 1 |" in page
+    assert "| Keras `fit`, Adam | 1, 1 out of time | 1,000 | 1,000–1,000 | 0.8 |" in page
     assert "| W1, DeepFM | ctr_tf, lazy Adam | Keras `fit`, Adam | 1.4 | 2.00 | PASS |" in page
     assert "W2" not in page and "TorchRec, fused row-wise Adagrad |" not in page
     with (tmp_path / "training.csv").open(encoding="utf-8") as file:
