@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -77,7 +78,7 @@ def arguments(side: Side, workload: str, seconds: float) -> list[str]:
         ['--steps', '3']
     """
     steps, warm_up, per_call = 10, 20, 10
-    if workload == "w1_large" and side.dense:
+    if workload in ("w1_large", "rows_10m", "rows_50m") and side.dense:
         # Seconds a step.
         steps, warm_up, per_call = 3, 2, 1
     elif workload == "w2_200":
@@ -98,6 +99,12 @@ def outcome(code: int, errors: str) -> str | None:
     if code == -9 or any(sign in errors for sign in OUT_OF_MEMORY):
         return "out of memory"
     return None
+
+
+def bound_memory() -> None:
+    """Leaves the machine a seventh of its memory: a run that needs more fails by itself."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    resource.setrlimit(resource.RLIMIT_DATA, (whole * 6 // 7, whole * 6 // 7))
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -192,6 +199,7 @@ class Comparison:
                 command,
                 cwd=ROOT,
                 env=variables,
+                preexec_fn=bound_memory,
                 capture_output=True,
                 text=True,
                 timeout=self.options.limit,
@@ -244,7 +252,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workspace", type=Path, default=Path("workspace"))
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
-    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    workloads = list(dict.fromkeys(workload for workload, _ in summary.CASES))
+    parser.add_argument("--workloads", nargs="+", choices=workloads, default=workloads)
     parser.add_argument("--models", nargs="+", choices=models, default=models)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="the least time of a run")

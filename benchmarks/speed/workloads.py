@@ -20,6 +20,7 @@ class Workload:
         numeric: numeric fields.
         length: the longest history; 0 for none.
         history: the fields that every behaviour has.
+        used: ids of each field that occur; all by default.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Workload:
     numeric: int = 0
     length: int = 0
     history: tuple[str, ...] = ()
+    used: int | None = None
 
 
 W1 = Workload("w1", 4096, 500_000, {f"c{i}": 100_000 for i in range(26)}, numeric=13)
@@ -46,17 +48,37 @@ WORKLOADS = {
     "w2": W2,
     "w2_200": replace(W2, name="w2_200", length=200),
 }
+# Tables of that many million rows in all, of which the same number of ids occurs.
+TABLE_ROWS = (1, 10, 50)
+WORKLOADS |= {
+    f"rows_{millions}m": replace(
+        W1,
+        name=f"rows_{millions}m",
+        rows=200_000,
+        fields={f"c{i}": millions * 1_000_000 // 26 for i in range(26)},
+        used=38_000,
+    )
+    for millions in TABLE_ROWS
+}
 
 
-def zipf(rng: np.random.Generator, ids: int, shape: tuple[int, ...], power: float = 1.1):
+def zipf(
+    rng: np.random.Generator,
+    ids: int,
+    shape: tuple[int, ...],
+    used: int | None = None,
+    power: float = 1.1,
+):
     """Ids from 1 to `ids`, the k-th most frequent as often as k to the power of -1.1.
+
+    Of them `used` occur, anywhere in the range; all by default.
 
     Example:
         >>> found = zipf(np.random.default_rng(0), 3, (6000,))
         >>> sorted(int(round((found == k).mean() * 10)) for k in (1, 2, 3))
         [2, 3, 6]
     """
-    mass = np.cumsum(np.arange(1, ids + 1, dtype=np.float64) ** -power)
+    mass = np.cumsum(np.arange(1, (used or ids) + 1, dtype=np.float64) ** -power)
     found = np.searchsorted(mass, rng.random(shape) * mass[-1]) + 1
     # Frequent ids lie anywhere in a table, not side by side.
     return rng.permutation(ids).astype(np.int32)[found - 1] + 1
@@ -69,7 +91,7 @@ def make(workload: Workload, seed: int = 1) -> dict[str, np.ndarray]:
     """
     rng = np.random.default_rng(seed)
     rows = workload.rows
-    arrays = {name: zipf(rng, ids, (rows,)) for name, ids in workload.fields.items()}
+    arrays = {name: zipf(rng, ids, (rows,), workload.used) for name, ids in workload.fields.items()}
     if workload.numeric:
         arrays["numeric"] = rng.random((rows, workload.numeric), dtype=np.float32)
     if workload.length:
