@@ -26,8 +26,8 @@ from ctr_tf.schema import CANDIDATES_MASK, Schema
 class Input:
     """Batches of a prepared folder.
 
-    The order of an epoch is a function of the seed, the epoch and the config alone, so that
-    training resumes on the next record: `training(epoch, skip)`.
+    The order of an epoch is a function of the seed, the epoch, the config and TensorFlow's global
+    seed, which `train` sets, so that training resumes on the next record: `training(epoch, skip)`.
 
     Args:
         folder: what the preparation job wrote.
