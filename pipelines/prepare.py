@@ -9,8 +9,8 @@ output folder at the same path. Each pipeline is one chain of steps that ends in
 Dask runner runs nothing else.
 
 The local runner keeps its shuffles in memory. Measured on MovieLens-1M (45 bytes a row), its peak
-in one process is 225 MiB at 100,000 rows, 303 MiB at 300,000 and 702 MiB at 1,000,209: some 0.5 KiB
-a row. With two worker processes all three together hold 763, 1,119 and 1,313 MiB.
+in one process is 252 MiB at 100,000 rows, 373 MiB at 300,000 and 626 to 728 MiB at 1,000,209 (three
+runs): some 0.5 KiB a row. With two worker processes all of them together hold 0.9, 1.2 and 1.6 GB.
 """
 
 from __future__ import annotations
