@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.names import Activation
-from ctr_tf.layers.normalization import MaskedBatchNorm
+from ctr_tf.layers.normalization import Batch, MaskedBatchNorm
 from ctr_tf.types import Tensor
 
 
@@ -39,9 +39,45 @@ class Dice(keras.layers.Layer):
         self.alpha = self.add_weight(name="alpha", shape=(input_shape[-1],), initializer="zeros")
 
     def call(self, x: Tensor, weights: Tensor | None = None, training: bool = False) -> Tensor:
-        p = ops.sigmoid(self.norm(x, weights, training=training))
+        if training:
+            return ops.cast(self._in_training(ops.cast(x, "float32"), weights), x.dtype)
+        p = ops.sigmoid(self.norm(x))
         alpha = ops.cast(self.alpha, x.dtype)
         return x * (p * (1 - alpha) + alpha)
+
+    def _in_training(self, x: Tensor, weights: Tensor | None) -> Tensor:
+        batch = Batch(x, weights)
+
+        @ops.custom_gradient
+        def dice(x: Tensor, alpha: Tensor):
+            moments = batch.moments(x)
+            z, factor = batch.standardised(moments[2], self.norm.epsilon)
+            p = ops.sigmoid(z)
+            gate = p * (1 - alpha) + alpha
+
+            def gradient(*args, upstream=None):
+                upstream = (args if upstream is None else upstream)[0]
+                of_gate = upstream * x
+                ones = ops.ones_like(batch.row)
+                of_alpha = ones @ of_gate - ones @ (of_gate * p)
+                of_z = _sigmoid_gradient(p, of_gate)
+                of_z = (of_z - batch.through_moments(of_z, z)) * (factor * (1 - alpha))
+                return upstream * gate + of_z, of_alpha[0]
+
+            return (x * gate, *moments), gradient
+
+        y, *moments = dice(batch.flat, ops.cast(ops.convert_to_tensor(self.alpha), "float32"))
+        self.norm.move(*moments)
+        return ops.reshape(y, batch.shape)
+
+
+def _sigmoid_gradient(p: Tensor, upstream: Tensor) -> Tensor:
+    """upstream p (1 - p), in one pass where the backend has it."""
+    if keras.backend.backend() != "tensorflow":
+        return upstream * p * (1 - p)
+    import tensorflow as tf
+
+    return tf.raw_ops.SigmoidGrad(y=p, dy=upstream)
 
 
 class _Stateless(keras.layers.Layer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -73,45 +75,96 @@ class MaskedBatchNorm(keras.layers.Layer):
         return ops.cast(y, x.dtype)
 
     def _normalised(self, x: Tensor, weights: Tensor | None) -> Tensor:
-        """(x - mean) / sqrt(variance + epsilon), which is a pass over x less at each turn than
-        differentiation of its parts would be; moves the moving statistics."""
-        shape, width = ops.shape(x), x.shape[-1]
-        x = ops.reshape(x, (-1, width))
-        if weights is None:
-            weights = ops.ones((1, ops.shape(x)[0]))
-        else:
-            ones = ops.ones((*shape[:-1], 1))
-            weights = ops.reshape(ones * ops.cast(weights, "float32")[..., None], (1, -1))
-            # A padded position may hold anything, so it is cut out before it is multiplied.
-            x = ops.where(ops.transpose(weights) > 0, x, 0.0)
-        fixed = ops.stop_gradient(x)
-        sums = _replica_mean(
-            ops.concatenate([ops.sum(weights, axis=1, keepdims=True), weights @ fixed], axis=1)
-        )
-        total = ops.maximum(sums[:, :1], 1e-12)
-        mean = sums[:, 1:] / total
-        variance = _replica_mean(weights @ ops.square(fixed - mean)) / total
-        keep = ops.where(sums[0, 0] > 0, self.momentum, 1.0)
-        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving.value * keep + value[0] * (1 - keep))
-        factor = ops.rsqrt(variance + self.epsilon)
-        share = weights / total
+        batch = Batch(x, weights)
 
         @ops.custom_gradient
         def standardise(x: Tensor):
-            y = (x - mean) * factor
+            moments = batch.moments(x)
+            y, factor = batch.standardised(moments[2], self.epsilon)
 
             def gradient(*args, upstream=None):
-                upstream = args[0] if upstream is None else upstream
-                everywhere = ops.ones_like(weights)
-                of_mean = _replica_mean(everywhere @ upstream) * factor
-                of_variance = _replica_mean(everywhere @ (upstream * y)) * factor
-                through = (y * of_variance + of_mean) * ops.transpose(share)
-                return upstream * factor - through
+                upstream = (args if upstream is None else upstream)[0]
+                return (upstream - batch.through_moments(upstream, y)) * factor
 
-            return y, gradient
+            return (y, *moments), gradient
 
-        return ops.reshape(standardise(x), shape)
+        y, *moments = standardise(batch.flat)
+        self.move(*moments)
+        return ops.reshape(y, batch.shape)
+
+    def move(self, total: Tensor, mean: Tensor, variance: Tensor) -> None:
+        """Moves the moving statistics towards those of a batch that counted something."""
+        keep = ops.where(total[0, 0] > 0, self.momentum, 1.0)
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving.value * keep + value[0] * (1 - keep))
+
+
+class Batch:
+    """Weighted statistics of a batch, and what of a gradient goes through them.
+
+    A function that uses them writes its own gradient: differentiation of the parts would pass over
+    x about twice as often, which is what such layers spend their time on.
+
+    Args:
+        x: (..., D), float32.
+        weights: broadcast to x's shape without its last axis; all count as 1 by default.
+
+    Attributes:
+        shape: of x.
+        flat: x as (M, D), zeros where the weight is 0.
+    """
+
+    def __init__(self, x: Tensor, weights: Tensor | None):
+        self.shape = ops.shape(x)
+        self.flat = ops.reshape(x, (-1, x.shape[-1]))
+        if weights is None:
+            self.row, self._uniform = ops.ones((1, ops.shape(self.flat)[0])), None
+            return
+        ones = ops.ones((*self.shape[:-1], 1))
+        self.row = ops.reshape(ones * ops.cast(weights, "float32")[..., None], (1, -1))
+        # Packed positions all count: two passes fewer.
+        self._uniform = ops.all(self.row == 1.0)
+        whole, row = self.flat, self.row
+        # A padded position may hold anything, so it is cut out before it is multiplied.
+        self.flat = self._unless_uniform(
+            whole, lambda: ops.where(ops.transpose(row) > 0, whole, 0.0)
+        )
+
+    def _unless_uniform(self, value: Tensor, other: Callable[[], Tensor]) -> Tensor:
+        return value if self._uniform is None else ops.cond(self._uniform, lambda: value, other)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight in all, (1, 1), mean and variance, (1, D) each, over all replicas.
+
+        The weight is its mean over replicas, as sums are here: their ratios are right.
+        """
+        sums = _replica_mean(
+            ops.concatenate([ops.sum(self.row, axis=1, keepdims=True), self.row @ x], axis=1)
+        )
+        total = sums[:, :1]
+        self._total = ops.maximum(total, 1e-12)
+        mean = sums[:, 1:] / self._total
+        self._centred = x - mean
+        variance = _replica_mean(self.row @ ops.square(self._centred)) / self._total
+        return total, mean, variance
+
+    def standardised(self, variance: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        """What `moments` was of, less its mean, times 1 / sqrt(variance + epsilon); that factor."""
+        factor = ops.rsqrt(variance + epsilon)
+        return self._centred * factor, factor
+
+    def through_moments(self, gradient: Tensor, standardised: Tensor) -> Tensor:
+        """What the dependence of the moments on x takes off a gradient of the standardised x.
+
+        Args:
+            gradient: (M, D), 0 where the weight is 0.
+            standardised: (M, D).
+        """
+        ones = ops.ones_like(self.row)
+        of_mean = _replica_mean(ones @ gradient) / self._total
+        of_variance = _replica_mean(ones @ (gradient * standardised)) / self._total
+        found = standardised * of_variance + of_mean
+        return self._unless_uniform(found, lambda: found * ops.transpose(self.row))
 
 
 def _replica_mean(row: Tensor) -> Tensor:

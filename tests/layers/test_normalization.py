@@ -137,6 +137,36 @@ def test_dice_in_training_and_inference(rng):
     np.testing.assert_allclose(layer.norm.moving_mean, (moving[0] + moments[0]) / 2, rtol=1e-5)
 
 
+@pytest.mark.parametrize("weights", [None, [1.0] * 6, [1.0, 2.0, 0.0, 1.0, 3.0, 1.0]])
+def test_dice_s_gradients_are_those_of_differences(rng, weights):
+    x = rng.normal(1.0, 2.0, (6, 3)).astype("float32")
+    counts = np.ones(6) if weights is None else np.array(weights)
+    upstream = rng.normal(size=(6, 3)) * (counts > 0)[:, None]
+    layer = Dice()
+    layer.build(x.shape)
+    randomise(layer, rng)
+    alpha = array(layer.alpha)
+
+    def loss(x, alpha):
+        return (dice(x, alpha, *masked_moments(x, counts), 1e-8) * upstream).sum()
+
+    given = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        y = layer(given, weights and np.array(weights), training=True)
+        objective = tf.reduce_sum(y * upstream.astype("float32"))
+    of_x, of_alpha = tape.gradient(objective, [given, layer.alpha.value])
+    for place in np.ndindex(6, 3):
+        moved = np.zeros((6, 3))
+        moved[place] = 1e-5
+        expected = (loss(x + moved, alpha) - loss(x - moved, alpha)) / 2e-5
+        np.testing.assert_allclose(of_x[place], expected, atol=2e-4)
+    for i in range(3):
+        moved = 1e-5 * np.eye(3)[i]
+        expected = (loss(x, alpha + moved) - loss(x, alpha - moved)) / 2e-5
+        np.testing.assert_allclose(of_alpha[i], expected, atol=2e-4)
+
+
 def test_dice_with_alpha_one_is_the_identity(rng):
     x = rng.normal(size=(5, 2)).astype("float32")
     layer = Dice()
