@@ -9,7 +9,6 @@ time, every side once before any side twice; a finished run is not repeated.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 from pathlib import Path
@@ -23,6 +22,7 @@ from matplotlib import pyplot as plt
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.files import write_csv, write_text
 from benchmarks.speed.summary import SIDES
 from benchmarks.speed.workloads import TABLE_ROWS, WORKLOADS
 from benchmarks.training import ROOT, Comparison, environment
@@ -102,20 +102,11 @@ def plot(rows: list[dict], path: Path) -> None:
 
 def write(folder: Path, runs: list[dict]) -> Path:
     """Writes `table_size.csv`, `.svg` and `.md`; returns the latter."""
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [row(run) for run in runs]
-    partial = folder / ".table_size.csv"
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, folder / "table_size.csv")
+    write_csv(folder / "table_size.csv", COLUMNS, rows)
     plot(rows, folder / ".table_size.svg")
     os.replace(folder / ".table_size.svg", folder / "table_size.svg")
-    partial = folder / ".table_size.md"
-    partial.write_text("\n".join(lines(rows)) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "table_size.md")
-    return folder / "table_size.md"
+    return write_text(folder / "table_size.md", "\n".join(lines(rows)) + "\n")
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.files import write_text
 from benchmarks.speed import summary
 from benchmarks.speed.workloads import WORKLOADS, path
 
@@ -182,9 +183,7 @@ class Comparison:
                 print(f"{title}: {self._said(found)}, done before")
                 return found
         result = settings | self._train(title, side, settings)
-        partial = file.with_name(f".{file.name}")
-        partial.write_text(json.dumps(result, indent=2), encoding="utf-8")
-        os.replace(partial, file)
+        write_text(file, json.dumps(result, indent=2))
         print(f"{title}: {self._said(result)}", flush=True)
         return result
 

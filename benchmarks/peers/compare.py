@@ -23,6 +23,7 @@ import numpy as np
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from benchmarks.files import write_text
 from benchmarks.peers import rows, summary
 from ctr_tf import metrics, stages
 from ctr_tf.config import Experiment, load
@@ -171,7 +172,7 @@ class Comparison:
         result = settings | measure(Path(spec["output"]))
         result |= {"users_without_training_rows": test.users_without_training_rows}
         result |= {"seconds": round(time.monotonic() - start, 1)}
-        _write(path, result)
+        write_text(path, json.dumps(result, indent=2))
         print(f"{name}: AUC {result['auc']:.4f}, GAUC {result['gauc']:.4f}, {result['seconds']} s")
         return result
 
@@ -184,7 +185,7 @@ class Comparison:
 
     def _train(self, name: str, stack: str, spec: dict) -> None:
         path = self.folder / f"{name}.spec.json"
-        _write(path, spec)
+        write_text(path, json.dumps(spec, indent=2))
         python = sys.executable if stack == "ctr_tf" else str(self.options.peer_python)
         environment = os.environ | {"PYTHONPATH": str(ROOT)} if stack == "ctr_tf" else os.environ
         command = [python, str(HERE / SCRIPTS[stack]), str(path)]
@@ -204,12 +205,6 @@ def check_same_rows(runs: list[dict]) -> None:
             found = {run["stack"]: run[key] for run in runs if run["split"] == split}
             if len(set(found.values())) > 1:
                 raise ValueError(f"{split}: {key} of the test rows must be equal, got {found}")
-
-
-def _write(path: Path, data: dict) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(json.dumps(data, indent=2), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def main() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.files import write_csv, write_text
 
 METRICS = ("auc", "gauc", "log_loss")
 COLUMNS = (
@@ -54,17 +55,8 @@ def write(folder: Path, name: str, runs: list[dict]) -> Path:
         name: of both files.
         runs: a mapping of `COLUMNS`, and `versions`, each.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{name}.csv"
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(runs)
-    os.replace(partial, folder / f"{name}.csv")
-    partial = folder / f".{name}.md"
-    partial.write_text("\n".join(_page(name, runs)) + "\n", encoding="utf-8")
-    os.replace(partial, folder / f"{name}.md")
-    return folder / f"{name}.md"
+    write_csv(folder / f"{name}.csv", COLUMNS, runs)
+    return write_text(folder / f"{name}.md", "\n".join(_page(name, runs)) + "\n")
 
 
 def _page(name: str, runs: list[dict]) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+from benchmarks.files import write_csv, write_text
 
 SIDES = {
     "ours": "ctr_tf, lazy Adam",
@@ -130,17 +130,8 @@ def write(folder: Path, runs: Sequence[dict]) -> Path:
         folder: of both files.
         runs: see `COLUMNS`; of a finished run also `versions`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".training.csv"
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(runs)
-    os.replace(partial, folder / "training.csv")
-    partial = folder / ".training.md"
-    partial.write_text("\n".join(_page(runs)) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "training.md")
-    return folder / "training.md"
+    write_csv(folder / "training.csv", COLUMNS, runs)
+    return write_text(folder / "training.md", "\n".join(_page(runs)) + "\n")
 
 
 def _page(runs: Sequence[dict]) -> list[str]:

@@ -127,9 +127,7 @@ class Packing:
     def sum(self, x: Tensor) -> Tensor:
         """Sums over each sequence's positions: x (P, ...) to (B, ...)."""
         if self.padded:
-            weights = ops.reshape(self.weights, (-1, *[1] * (len(x.shape) - 1)))
-            x = ops.where(weights > 0, x, ops.zeros((), x.dtype))
-            return ops.sum(ops.reshape(x, (*self.shape, *ops.shape(x)[1:])), axis=1)
+            return ops.sum(self.unpack(x), axis=1)
         import tensorflow as tf
 
         sums = tf.math.segment_sum(x, self.owner)

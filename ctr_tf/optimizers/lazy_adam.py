@@ -35,6 +35,7 @@ class LazyAdam(SparseOptimizer):
     """
 
     slots = {"momentum": (0.0, False), "velocity": (0.0, False)}
+    hyperparameters = ("beta_1", "beta_2", "epsilon", "decay")
 
     def __init__(
         self,
@@ -58,7 +59,3 @@ class LazyAdam(SparseOptimizer):
             weights = weights * (1 - learning_rate * self.decay)
         weights = weights - rate * m / (tf.sqrt(v) + self.epsilon)
         return weights, {"momentum": m, "velocity": v}
-
-    def get_config(self) -> dict:
-        own = {key: getattr(self, key) for key in ("beta_1", "beta_2", "epsilon", "decay")}
-        return {**super().get_config(), **own}

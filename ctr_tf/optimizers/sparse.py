@@ -49,6 +49,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     # Slot name to the initial value, and whether it has one number a row.
     slots: ClassVar[dict[str, tuple[float, bool]]] = {}
+    # Attributes that the constructor takes, besides those of this class.
+    hyperparameters: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -139,7 +141,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         return [_clipped(g, self.clipvalue) for g in grads]
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "distinct": self.distinct}
+        own = {key: getattr(self, key) for key in ("distinct", *self.hyperparameters)}
+        return {**super().get_config(), **own}
 
 
 def _clipped(gradient: Tensor | tf.IndexedSlices, bound: float) -> Tensor | tf.IndexedSlices:

@@ -29,6 +29,8 @@ class SparseAdagrad(SparseOptimizer):
         [1.0, 0.9]
     """
 
+    hyperparameters = ("initial_accumulator", "epsilon")
+
     def __init__(
         self,
         learning_rate=0.001,
@@ -49,10 +51,6 @@ class SparseAdagrad(SparseOptimizer):
         total = slots["accumulator"] + tf.square(gradient)
         weights = weights - learning_rate * gradient * tf.math.rsqrt(total + self.epsilon)
         return weights, {"accumulator": total}
-
-    def get_config(self) -> dict:
-        own = {key: getattr(self, key) for key in ("initial_accumulator", "epsilon")}
-        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("ctr_tf")
@@ -75,6 +73,8 @@ class RowWiseAdagrad(SparseOptimizer):
         [0.9, 0.3, 1.0, 1.0]
     """
 
+    hyperparameters = ("initial_accumulator", "epsilon")
+
     def __init__(
         self,
         learning_rate=0.001,
@@ -95,7 +95,3 @@ class RowWiseAdagrad(SparseOptimizer):
         total = slots["accumulator"] + tf.reduce_mean(tf.square(gradient), axis=-1)
         scale = learning_rate / (tf.sqrt(total) + self.epsilon)
         return weights - scale[:, None] * gradient, {"accumulator": total}
-
-    def get_config(self) -> dict:
-        own = {key: getattr(self, key) for key in ("initial_accumulator", "epsilon")}
-        return {**super().get_config(), **own}

@@ -32,6 +32,8 @@ class SparseFtrl(SparseOptimizer):
         [[-0.5], [0.0]]
     """
 
+    hyperparameters = ("l1", "l2", "beta", "initial_accumulator")
+
     def __init__(
         self,
         learning_rate=0.001,
@@ -58,7 +60,3 @@ class SparseFtrl(SparseOptimizer):
         scale = (self.beta + tf.sqrt(total)) / learning_rate + 2 * self.l2
         weights = (tf.clip_by_value(linear, -self.l1, self.l1) - linear) / scale
         return weights, {"accumulator": total, "linear": linear}
-
-    def get_config(self) -> dict:
-        own = ("l1", "l2", "beta", "initial_accumulator")
-        return {**super().get_config(), **{key: getattr(self, key) for key in own}}
