@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.speed import measure
+from benchmarks.speed import measure, tf_loop
 from benchmarks.speed.workloads import WORKLOADS, Workload
 from ctr_tf import registry
 from ctr_tf.models.model import CTRModel
@@ -79,8 +79,7 @@ def batches(workload: Workload, arrays: dict[str, np.ndarray], seed: int = 1) ->
             "weights": {"click": tf.ones_like(label)},
         }
 
-    data = tf.data.Dataset.range(workload.rows).shuffle(workload.rows, seed).repeat()
-    return data.batch(workload.batch, drop_remainder=True).map(batch, 2).prefetch(2)
+    return tf_loop.batches_of_rows(workload, seed).map(batch, 2).prefetch(2)
 
 
 def main() -> None:
@@ -94,7 +93,7 @@ def main() -> None:
     model = model_of(workload, options.model)
     train = TrainConfig(**json.loads(options.set))
     optimizer = build_optimizer(model, train.optimizers(1000))
-    step = TrainStep(model, optimizer, tf.distribute.get_strategy(), {})
+    step = TrainStep(model, optimizer, tf.distribute.get_strategy(), {}, train.xla)
     iterator = iter(batches(workload, arrays))
     clock = measure.Clock(options.warm_up, options.steps, options.seconds)
     wanted, profiled = True, False

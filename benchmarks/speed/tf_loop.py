@@ -7,8 +7,17 @@ from types import ModuleType
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.speed import measure
 from benchmarks.speed.measure import Clock
 from benchmarks.speed.workloads import Workload
+
+
+def batches_of_rows(workload: Workload, seed: int = 1) -> tf.data.Dataset:
+    """Row numbers of batches without end: `measure.shuffled` as a dataset."""
+    rows = tf.TensorSpec((workload.batch,), tf.int64)
+    return tf.data.Dataset.from_generator(
+        lambda: measure.shuffled(workload.rows, workload.batch, seed), output_signature=rows
+    )
 
 
 def batches(
@@ -30,8 +39,7 @@ def batches(
         taken.pop("length", None)
         return taken, label
 
-    data = tf.data.Dataset.range(workload.rows).shuffle(workload.rows, seed).repeat()
-    return data.batch(workload.batch, drop_remainder=True).map(batch, 2).prefetch(2)
+    return batches_of_rows(workload, seed).map(batch, 2).prefetch(2)
 
 
 def fit(keras: ModuleType, model, data: tf.data.Dataset, clock: Clock, steps: int) -> float:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from ctr_tf.layers.compiled import Filled, compiled
 from ctr_tf.layers.names import Activation
-from ctr_tf.layers.normalization import Batch, MaskedBatchNorm
+from ctr_tf.layers.normalization import (
+    MaskedBatchNorm,
+    counted,
+    moments_of,
+    rows_of,
+    standardised,
+    through_moments,
+)
 from ctr_tf.types import Tensor
 
 
@@ -46,38 +54,56 @@ class Dice(keras.layers.Layer):
         return x * (p * (1 - alpha) + alpha)
 
     def _in_training(self, x: Tensor, weights: Tensor | None) -> Tensor:
-        batch = Batch(x, weights)
+        flat, column = rows_of(x, weights)
+        filled = Filled(ops.shape(flat)[0])
+        column = filled.up(column)
+        epsilon = ops.convert_to_tensor(self.norm.epsilon, "float32")
 
         @ops.custom_gradient
         def dice(x: Tensor, alpha: Tensor):
-            moments = batch.moments(x)
-            z, factor = batch.standardised(moments[2], self.norm.epsilon)
-            p = ops.sigmoid(z)
-            gate = p * (1 - alpha) + alpha
+            x = filled.up(x)
+            y, *moments = _dice(x, column, alpha, epsilon)
 
             def gradient(*args, upstream=None):
-                upstream = (args if upstream is None else upstream)[0]
-                of_gate = upstream * x
-                ones = ops.ones_like(batch.row)
-                of_alpha = ones @ of_gate - ones @ (of_gate * p)
-                of_z = _sigmoid_gradient(p, of_gate)
-                of_z = (of_z - batch.through_moments(of_z, z)) * (factor * (1 - alpha))
-                return upstream * gate + of_z, of_alpha[0]
+                upstream = filled.up((args if upstream is None else upstream)[0])
+                of_x, of_alpha = _dice_gradient(upstream, x, column, alpha, *moments, epsilon)
+                return filled.cut(of_x), of_alpha
 
-            return (x * gate, *moments), gradient
+            return (filled.cut(y), *moments), gradient
 
-        y, *moments = dice(batch.flat, ops.cast(ops.convert_to_tensor(self.alpha), "float32"))
+        y, *moments = dice(flat, ops.cast(ops.convert_to_tensor(self.alpha), "float32"))
         self.norm.move(*moments)
-        return ops.reshape(y, batch.shape)
+        return ops.reshape(y, ops.shape(x))
 
 
-def _sigmoid_gradient(p: Tensor, upstream: Tensor) -> Tensor:
-    """upstream p (1 - p), in one pass where the backend has it."""
-    if keras.backend.backend() != "tensorflow":
-        return upstream * p * (1 - p)
-    import tensorflow as tf
+@compiled
+def _dice(x: Tensor, weights: Tensor, alpha: Tensor, epsilon: Tensor) -> tuple[Tensor, ...]:
+    x = counted(x, weights)
+    moments = moments_of(x, weights)
+    p = ops.sigmoid(standardised(x, *moments[1:], epsilon))
+    return x * (p * (1 - alpha) + alpha), *moments
 
-    return tf.raw_ops.SigmoidGrad(y=p, dy=upstream)
+
+@compiled
+def _dice_gradient(
+    upstream: Tensor,
+    x: Tensor,
+    weights: Tensor,
+    alpha: Tensor,
+    total: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    epsilon: Tensor,
+) -> tuple[Tensor, Tensor]:
+    x = counted(x, weights)
+    z = standardised(x, mean, variance, epsilon)
+    p = ops.sigmoid(z)
+    of_gate = upstream * x
+    of_alpha = of_gate * (1 - p)
+    of_z = of_alpha * p
+    own = (of_z - through_moments(of_z, z, weights, total)) * (1 - alpha)
+    own = upstream * (p * (1 - alpha) + alpha) + own * ops.rsqrt(variance + epsilon)
+    return own, ops.sum(of_alpha, axis=0)
 
 
 class _Stateless(keras.layers.Layer):

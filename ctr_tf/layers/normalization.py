@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 from keras import ops
 
+from ctr_tf.layers.compiled import Filled, compiled
 from ctr_tf.types import Tensor
+
+# A batch that counts nothing has no mean.
+_LEAST = 1e-12
 
 
 class MaskedBatchNorm(keras.layers.Layer):
@@ -75,22 +77,26 @@ class MaskedBatchNorm(keras.layers.Layer):
         return ops.cast(y, x.dtype)
 
     def _normalised(self, x: Tensor, weights: Tensor | None) -> Tensor:
-        batch = Batch(x, weights)
+        flat, column = rows_of(x, weights)
+        filled = Filled(ops.shape(flat)[0])
+        column = filled.up(column)
+        epsilon = ops.convert_to_tensor(self.epsilon, "float32")
 
         @ops.custom_gradient
         def standardise(x: Tensor):
-            moments = batch.moments(x)
-            y, factor = batch.standardised(moments[2], self.epsilon)
+            x = filled.up(x)
+            z, *moments = _standardise(x, column, epsilon)
 
             def gradient(*args, upstream=None):
-                upstream = (args if upstream is None else upstream)[0]
-                return (upstream - batch.through_moments(upstream, y)) * factor
+                upstream = filled.up((args if upstream is None else upstream)[0])
+                of_x = _standardise_gradient(upstream, x, column, *moments, epsilon)
+                return filled.cut(of_x)
 
-            return (y, *moments), gradient
+            return (filled.cut(z), *moments), gradient
 
-        y, *moments = standardise(batch.flat)
+        z, *moments = standardise(flat)
         self.move(*moments)
-        return ops.reshape(y, batch.shape)
+        return ops.reshape(z, ops.shape(x))
 
     def move(self, total: Tensor, mean: Tensor, variance: Tensor) -> None:
         """Moves the moving statistics towards those of a batch that counted something."""
@@ -99,72 +105,82 @@ class MaskedBatchNorm(keras.layers.Layer):
             moving.assign(moving.value * keep + value[0] * (1 - keep))
 
 
-class Batch:
-    """Weighted statistics of a batch, and what of a gradient goes through them.
+@compiled
+def _standardise(x: Tensor, weights: Tensor, epsilon: Tensor) -> tuple[Tensor, ...]:
+    x = counted(x, weights)
+    moments = moments_of(x, weights)
+    return standardised(x, *moments[1:], epsilon), *moments
 
-    A function that uses them writes its own gradient: differentiation of the parts would pass over
-    x about twice as often, which is what such layers spend their time on.
+
+@compiled
+def _standardise_gradient(
+    upstream: Tensor,
+    x: Tensor,
+    weights: Tensor,
+    total: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    epsilon: Tensor,
+) -> Tensor:
+    z = standardised(counted(x, weights), mean, variance, epsilon)
+    own = upstream - through_moments(upstream, z, weights, total)
+    return own * ops.rsqrt(variance + epsilon)
+
+
+def rows_of(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """x (..., D) as (M, D), and the weights of its rows, (M, 1); all 1 by default.
+
+    Example:
+        >>> flat, column = rows_of(ops.ones((2, 3, 4)), ops.array([[1.0], [0.0]]))
+        >>> flat.shape, ops.reshape(column, (-1,)).numpy().tolist()
+        (TensorShape([6, 4]), [1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    """
+    column = ops.ones((*ops.shape(x)[:-1], 1))
+    if weights is not None:
+        column = column * ops.cast(weights, "float32")[..., None]
+    return ops.reshape(x, (-1, x.shape[-1])), ops.reshape(column, (-1, 1))
+
+
+def counted(x: Tensor, weights: Tensor) -> Tensor:
+    """x (M, D), zeros where the weight (M, 1) is 0: a padded row may hold anything."""
+    return ops.where(weights > 0, x, 0.0)
+
+
+def moments_of(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight in all, (1, 1), weighted mean and variance, (1, D) each, over all replicas.
+
+    The weight is its mean over replicas, as sums are here: their ratios are right.
+    """
+    sums = _replica_mean(ops.concatenate([_summed(weights), _summed(weights * x)], axis=1))
+    total = sums[:, :1]
+    mean = sums[:, 1:] / ops.maximum(total, _LEAST)
+    squares = _replica_mean(_summed(weights * ops.square(x - mean)))
+    variance = squares / ops.maximum(total, _LEAST)
+    return total, mean, variance
+
+
+def standardised(x: Tensor, mean: Tensor, variance: Tensor, epsilon: Tensor) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon)."""
+    return (x - mean) * ops.rsqrt(variance + epsilon)
+
+
+def through_moments(gradient: Tensor, z: Tensor, weights: Tensor, total: Tensor) -> Tensor:
+    """What the dependence of the moments on x takes off a gradient of the standardised x.
 
     Args:
-        x: (..., D), float32.
-        weights: broadcast to x's shape without its last axis; all count as 1 by default.
-
-    Attributes:
-        shape: of x.
-        flat: x as (M, D), zeros where the weight is 0.
+        gradient: (M, D), 0 where the weight is 0.
+        z: the standardised x, (M, D).
+        weights: (M, 1).
+        total: see `moments_of`.
     """
+    total = ops.maximum(total, _LEAST)
+    of_mean = _replica_mean(_summed(gradient)) / total
+    of_variance = _replica_mean(_summed(gradient * z)) / total
+    return (z * of_variance + of_mean) * weights
 
-    def __init__(self, x: Tensor, weights: Tensor | None):
-        self.shape = ops.shape(x)
-        self.flat = ops.reshape(x, (-1, x.shape[-1]))
-        if weights is None:
-            self.row, self._uniform = ops.ones((1, ops.shape(self.flat)[0])), None
-            return
-        ones = ops.ones((*self.shape[:-1], 1))
-        self.row = ops.reshape(ones * ops.cast(weights, "float32")[..., None], (1, -1))
-        # Packed positions all count: two passes fewer.
-        self._uniform = ops.all(self.row == 1.0)
-        whole, row = self.flat, self.row
-        # A padded position may hold anything, so it is cut out before it is multiplied.
-        self.flat = self._unless_uniform(
-            whole, lambda: ops.where(ops.transpose(row) > 0, whole, 0.0)
-        )
 
-    def _unless_uniform(self, value: Tensor, other: Callable[[], Tensor]) -> Tensor:
-        return value if self._uniform is None else ops.cond(self._uniform, lambda: value, other)
-
-    def moments(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weight in all, (1, 1), mean and variance, (1, D) each, over all replicas.
-
-        The weight is its mean over replicas, as sums are here: their ratios are right.
-        """
-        sums = _replica_mean(
-            ops.concatenate([ops.sum(self.row, axis=1, keepdims=True), self.row @ x], axis=1)
-        )
-        total = sums[:, :1]
-        self._total = ops.maximum(total, 1e-12)
-        mean = sums[:, 1:] / self._total
-        self._centred = x - mean
-        variance = _replica_mean(self.row @ ops.square(self._centred)) / self._total
-        return total, mean, variance
-
-    def standardised(self, variance: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-        """What `moments` was of, less its mean, times 1 / sqrt(variance + epsilon); that factor."""
-        factor = ops.rsqrt(variance + epsilon)
-        return self._centred * factor, factor
-
-    def through_moments(self, gradient: Tensor, standardised: Tensor) -> Tensor:
-        """What the dependence of the moments on x takes off a gradient of the standardised x.
-
-        Args:
-            gradient: (M, D), 0 where the weight is 0.
-            standardised: (M, D).
-        """
-        ones = ops.ones_like(self.row)
-        of_mean = _replica_mean(ones @ gradient) / self._total
-        of_variance = _replica_mean(ones @ (gradient * standardised)) / self._total
-        found = standardised * of_variance + of_mean
-        return self._unless_uniform(found, lambda: found * ops.transpose(self.row))
+def _summed(x: Tensor) -> Tensor:
+    return ops.sum(x, axis=0, keepdims=True)
 
 
 def _replica_mean(row: Tensor) -> Tensor:

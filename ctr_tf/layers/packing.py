@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import keras
 from keras import ops
 
+from ctr_tf.layers.compiled import Filled
 from ctr_tf.types import Tensor
 
 _padded = keras.backend.backend() != "tensorflow"
@@ -34,6 +35,9 @@ def padded() -> Iterator[None]:
 
 class Packing:
     """The P valid positions of a batch of sequences, in order.
+
+    Where they are many, the last one fills them up to a number that layers are compiled for (see
+    `Filled`), with weight 0: what comes of it must have no gradient.
 
     What `unpack` returns is dense, and remembers where it comes from: `pack` gives that back, so
     that in one graph nothing is unpacked only to be packed again. A mask likewise remembers its
@@ -70,9 +74,11 @@ class Packing:
             import tensorflow as tf
 
             # In int32: gathers and scatters along it are then faster than in int64.
-            self.positions = tf.cast(tf.where(tf.reshape(mask, (-1,)))[:, 0], tf.int32)
+            valid = tf.cast(tf.where(tf.reshape(mask, (-1,)))[:, 0], tf.int32)
+            self._filled = Filled(tf.size(valid))
+            self.positions = self._filled.up(valid, valid[-1:])
             self.owner = self.positions // tf.cast(self.shape[1], tf.int32)
-            self.weights = tf.ones_like(self.positions, tf.float32)
+            self.weights = self._filled.up(tf.ones_like(valid, tf.float32))
 
     @classmethod
     def of(cls, mask: Tensor) -> "Packing":
@@ -105,7 +111,8 @@ class Packing:
 
         rest = tf.shape(x)[1:]
         flat = tf.concat([[self.shape[0] * self.shape[1]], rest], axis=0)
-        dense = tf.scatter_nd(self.positions[:, None], x, flat)
+        positions = self._filled.cut(self.positions)
+        dense = tf.scatter_nd(positions[:, None], self._filled.cut(x), flat)
         dense = tf.reshape(dense, tf.concat([[self.shape[0], self.shape[1]], rest], axis=0))
         dense.set_shape((None, None, *x.shape[1:]))
         _remember(dense, "_ctr_tf_packed", (self, x))
@@ -130,7 +137,9 @@ class Packing:
             return ops.sum(self.unpack(x), axis=1)
         import tensorflow as tf
 
-        sums = tf.math.segment_sum(x, self.owner)
+        # What fills up goes to a sequence of its own, which is cut off.
+        owner = self._filled.up(self._filled.cut(self.owner), self.shape[:1])
+        sums = tf.math.segment_sum(x, owner)[: self.shape[0]]
         # Sequences without a position after the last one that has some.
         behind = self.shape[0] - tf.shape(sums)[0]
         return tf.pad(sums, [[0, behind], *[[0, 0]] * (len(x.shape) - 1)])

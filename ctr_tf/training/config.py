@@ -56,6 +56,8 @@ class TrainConfig(Config):
         steps_per_call: training steps in one call of the compiled function.
         accumulate_steps: batches whose gradients are averaged before one update.
         precision: Keras dtype policy.
+        xla: whether layers that pass over many rows (Dice, batch normalisation) are compiled with
+            XLA: each new number of rows costs about a second, each step is then faster.
         validate_every: steps between validations; the end of each epoch by default.
         early_stopping: when to stop; never by default.
         checkpoint_every: steps between checkpoints.
@@ -77,6 +79,7 @@ class TrainConfig(Config):
     steps_per_call: PositiveInt = 1
     accumulate_steps: PositiveInt = 1
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    xla: bool = True
     validate_every: PositiveInt | None = None
     early_stopping: EarlyStoppingConfig | None = None
     checkpoint_every: PositiveInt = 500

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ctr_tf.layers.compiled import compiling
 from ctr_tf.models.model import CTRModel
 from ctr_tf.optimizers.build import Optimizer
 from ctr_tf.optimizers.sparse import distinct_rows
@@ -49,6 +50,7 @@ class TrainStep:
         optimizer: built under `strategy`.
         strategy: whose replicas each take a share of every batch.
         task_weights: the weight of each task's loss; 1 by default.
+        xla: whether layers that pass over many rows are compiled with XLA.
 
     Attributes:
         traces: how often the step was traced; shapes of batches do not trace it again.
@@ -60,6 +62,7 @@ class TrainStep:
         optimizer: Optimizer,
         strategy: tf.distribute.Strategy,
         task_weights: dict[str, float],
+        xla: bool = True,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -68,6 +71,7 @@ class TrainStep:
         tables = model.embedder.tables
         self._tables = {variable.path for variable in tables.variables} if tables else set()
         self._l2 = tables.l2 if tables else {}
+        self.xla = xla
         self.traces = 0
         self._compiled = tf.function(self._steps, reduce_retracing=True)
 
@@ -95,7 +99,8 @@ class TrainStep:
         stats = tf.TensorArray(tf.float32, size=steps, element_shape=(5,))
         for step in tf.range(steps):
             taken = [iterator.get_next() for _ in range(batches)]
-            done = self.strategy.run(self._update, args=(taken, stop))
+            with compiling(self.xla):
+                done = self.strategy.run(self._update, args=(taken, stop))
             # Replicas agree: what they return is summed over all of them.
             done = self.strategy.experimental_local_results(done)[0]
             stats = stats.write(step, done)

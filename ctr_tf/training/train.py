@@ -104,7 +104,7 @@ def train(
         bar = ProgressBar(reasons=lambda: validator.reasons if validator else {})
         stack.callback(bar.close)
         loop = Loop(
-            TrainStep(model, optimizer, strategy, config.task_weights),
+            TrainStep(model, optimizer, strategy, config.task_weights, config.xla),
             data,
             config,
             checkpoints,

@@ -1,0 +1,112 @@
+"""XLA for what passes over many rows several times: compiled, it passes over them once or twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+
+import keras
+import numpy as np
+
+from ctr_tf.types import Tensor
+
+# Below, what a step saves is not worth the half second that a new number of rows costs.
+FEWEST_ROWS = 2**15
+# Sixteen numbers of rows an octave: so few are compiled.
+SIZES = np.array([2**k * (16 + part) // 16 for k in range(15, 30) for part in range(16)], "int32")
+
+_enabled = keras.backend.backend() == "tensorflow"
+
+
+@contextmanager
+def compiling(enabled: bool) -> Iterator[None]:
+    """Whether kernels traced within are compiled; by default they are, where TensorFlow runs them.
+
+    Example:
+        >>> with compiling(False):
+        ...     pass
+    """
+    global _enabled
+    before, _enabled = _enabled, enabled
+    try:
+        yield
+    finally:
+        _enabled = before
+
+
+def compiled(kernel: Callable) -> Callable:
+    """Compiles a kernel with XLA from `FEWEST_ROWS` rows on.
+
+    Args:
+        kernel: of float32 tensors, the first of which has M rows; M should be of `Filled`.
+
+    Example:
+        >>> twice = compiled(lambda x: 2 * x)
+        >>> twice(keras.ops.ones((3, 1))).shape, twice(keras.ops.ones((2**15, 1))).shape
+        (TensorShape([3, 1]), TensorShape([32768, 1]))
+    """
+    function = None
+
+    @wraps(kernel)
+    def call(*tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if not _compiles():
+            return kernel(*tensors)
+        import tensorflow as tf
+
+        nonlocal function
+        if function is None:
+            function = tf.function(kernel, jit_compile=True, reduce_retracing=True)
+        many = tf.shape(tensors[0])[0] >= FEWEST_ROWS
+        return tf.cond(many, lambda: function(*tensors), lambda: kernel(*tensors))
+
+    return call
+
+
+class Filled:
+    """Rows filled up with zeros to a number of rows that kernels are compiled for.
+
+    Args:
+        rows: M; fewer than `FEWEST_ROWS` stay as they are.
+
+    Example:
+        >>> filled = Filled(keras.ops.convert_to_tensor(40_000))
+        >>> x = filled.up(keras.ops.ones((40_000, 2)))
+        >>> x.shape, filled.cut(x).shape
+        (TensorShape([40960, 2]), TensorShape([40000, 2]))
+    """
+
+    def __init__(self, rows: Tensor | int):
+        self.rows = rows
+        self._compiles = _compiles()
+        if self._compiles:
+            import tensorflow as tf
+
+            size = tf.gather(SIZES, tf.searchsorted(SIZES, [rows])[0])
+            self._behind = tf.where(rows < FEWEST_ROWS, 0, size - rows)
+
+    def up(self, x: Tensor, row: Tensor | None = None) -> Tensor:
+        """x (M, ...) with copies of a row (1, ...) behind; zeros by default."""
+        if not self._compiles:
+            return x
+        import tensorflow as tf
+
+        def longer() -> Tensor:
+            if row is not None:
+                return tf.concat([x, tf.repeat(row, self._behind, axis=0)], axis=0)
+            return tf.pad(x, [[0, self._behind], *[[0, 0]] * (len(x.shape) - 1)])
+
+        return tf.cond(self._behind > 0, longer, lambda: x)
+
+    def cut(self, x: Tensor) -> Tensor:
+        """The first M rows."""
+        return x[: self.rows] if self._compiles else x
+
+
+def _compiles() -> bool:
+    if not _enabled:
+        return False
+    import tensorflow as tf
+
+    # A sum over replicas is no part of a compiled function.
+    return tf.distribute.get_strategy().num_replicas_in_sync == 1

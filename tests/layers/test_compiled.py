@@ -1,0 +1,102 @@
+"""What is compiled from many rows on gives the numbers of what is not."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ctr_tf.layers import Dice, MaskedBatchNorm
+from ctr_tf.layers.compiled import FEWEST_ROWS, SIZES, Filled, compiling
+from ctr_tf.layers.packing import Packing
+
+ROWS = FEWEST_ROWS + 5
+
+
+@pytest.mark.parametrize("make", [Dice, MaskedBatchNorm])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_values_gradients_and_statistics(rng, make, weighted):
+    x = rng.normal(2.0, 3.0, (ROWS, 3)).astype("float32")
+    weights = rng.integers(0, 3, ROWS).astype("float32") if weighted else None
+    upstream = rng.normal(size=(ROWS, 3)).astype("float32")
+    if weighted:
+        upstream *= (weights > 0)[:, None]
+        x[weights == 0] = np.nan
+    values = rng.normal(size=3)
+
+    def found(compiles: bool) -> list[np.ndarray]:
+        layer = make()
+        layer.build(x.shape)
+        layer.trainable_variables[0].assign(values)
+        given = tf.constant(x)
+
+        @tf.function
+        def train():
+            with compiling(compiles), tf.GradientTape() as tape:
+                tape.watch(given)
+                y = layer(given, weights, training=True)
+                counted = tf.where(tf.not_equal(upstream, 0), y * upstream, 0)
+                loss = tf.reduce_sum(counted)
+                sources = [given, layer.trainable_variables[0].value]
+                gradients = tape.gradient(loss, sources)
+            return y, *gradients
+
+        found = [part.numpy() for part in train()]
+        if weighted:
+            found[0] = found[0][weights > 0]
+        return [*found, *(v.numpy() for v in layer.non_trainable_variables)]
+
+    for one, other in zip(found(True), found(False)):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+def _compiled_functions(graph: tf.Graph) -> int:
+    return sum(
+        function.attr["_XlaMustCompile"].b for function in graph.as_graph_def().library.function
+    )
+
+
+def test_switch():
+    layer = Dice()
+    layer.build((None, 2))
+
+    def traced(compiles: bool) -> tf.Graph:
+        @tf.function(input_signature=[tf.TensorSpec((None, 2))])
+        def call(x):
+            with compiling(compiles):
+                return layer(x, training=True)
+
+        return call.get_concrete_function().graph
+
+    assert _compiled_functions(traced(True)) == 1
+    assert _compiled_functions(traced(False)) == 0
+
+
+def test_few_numbers_of_rows():
+    many = [FEWEST_ROWS - 1, FEWEST_ROWS, FEWEST_ROWS + 1, 100_001, 999_999]
+    sizes = [len(Filled(rows).up(tf.zeros((rows, 1)))) for rows in many]
+    assert sizes == [32_767, 32_768, 34_816, 102_400, 1_015_808]
+    assert (np.diff(SIZES) / SIZES[:-1]).max() == 1 / 16
+
+
+def test_a_filled_packing_counts_valid_positions_alone(rng):
+    lengths = rng.integers(0, 70, 1200)
+    lengths[-3:] = 0
+    mask = np.arange(70) < lengths[:, None]
+    assert mask.sum() > FEWEST_ROWS
+    x = np.where(mask[..., None], rng.normal(size=(1200, 70, 2)), np.nan).astype("float32")
+    rows = rng.normal(size=(1200, 2)).astype("float32")
+    found = []
+    for compiles in (True, False):
+        with compiling(compiles), tf.GradientTape() as tape:
+            packing = Packing(tf.constant(mask))
+            given, spread = tf.constant(x), tf.constant(rows)
+            tape.watch([given, spread])
+            packed = packing.pack(given) * packing.spread(spread)
+            dense, sums = packing.unpack(packed), packing.sum(packed)
+            loss = tf.reduce_sum(dense**2) + tf.reduce_sum(sums**3)
+        gradients = [tf.convert_to_tensor(part) for part in tape.gradient(loss, [given, spread])]
+        found.append([dense, sums, *gradients])
+        size = SIZES[SIZES >= mask.sum()][0]
+        assert packed.shape[0] == (size if compiles else mask.sum())
+        assert float(tf.reduce_sum(packing.weights)) == mask.sum()
+    for one, other in zip(*found):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
