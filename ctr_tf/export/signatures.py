@@ -88,8 +88,7 @@ class Signatures:
             return {**rest, **self.preprocessor(known)}
 
     def _serve(self, features: Tensors) -> Tensors:
-        weight = tf.reduce_sum(tf.cast(features[CANDIDATES_MASK], tf.float32), axis=1)
-        return self._scores(self.model.user_tower(features, weight), features)
+        return self._scores(self.model(features), features)
 
     def _user_tower(self, features: Tensors) -> Tensors:
         state = self.model.user_tower(features)
@@ -98,10 +97,9 @@ class Signatures:
     def _item_tower(self, features: Tensors) -> Tensors:
         parts = {n: value for n, value in features.items() if n not in self._names}
         state = {name.removeprefix(STATE_PREFIX): value for name, value in parts.items()}
-        return self._scores(state, features)
+        return self._scores(self.model.item_tower(state, features, features), features)
 
-    def _scores(self, state: Tensors, features: Tensors) -> Tensors:
-        outputs = self.model.item_tower(state, features, features)
+    def _scores(self, outputs: Tensors, features: Tensors) -> Tensors:
         mask = features[CANDIDATES_MASK]
         return {
             task: tf.where(mask, tf.cast(score, tf.float32), 0.0)

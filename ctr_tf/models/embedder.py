@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -16,9 +17,24 @@ from ctr_tf.models.widths import embedded_widths
 from ctr_tf.schema import REQUEST_TIME, Categorical, Numeric, Schema, Text, Vector
 from ctr_tf.types import Behaviours, CandidateSide, ContextSide, Fields, Tensor, UserSide
 
+Request = tuple[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """One side before the tables are read.
+
+    Args:
+        requests: names of tables, and indices into them.
+        made: the side, of the rows of each request in order.
+    """
+
+    requests: list[Request]
+    made: Callable[[list[Tensor]], UserSide | ContextSide | CandidateSide]
+
 
 class Embedder(keras.layers.Layer):
-    """Embeds the preprocessed features of a schema.
+    """Embeds the preprocessed features of a schema, one side or several at once (see `embed`).
 
     A categorical feature is a row of its encoder's table, several values are pooled, text is its
     pooled words, a vector is a row of its cached table times a learned projection, a number is a
@@ -93,64 +109,93 @@ class Embedder(keras.layers.Layer):
     def _projection(self, name: str, width: int) -> keras.layers.Layer:
         return keras.layers.Dense(width, use_bias=False, name=f"{name}_projection")
 
-    def user(self, features: dict[str, Tensor], weight: Tensor) -> UserSide:
+    def embed(self, *sides: Pending) -> list[UserSide | ContextSide | CandidateSide]:
+        """Sides of a batch, with one gather of each stack of tables however many sides there are.
+
+        Args:
+            sides: what `user`, `context` and `candidates` return.
+        """
+        requests = [request for side in sides for request in side.requests]
+        rows = iter(self.tables.lookup(requests) if requests else [])
+        return [side.made([next(rows) for _ in side.requests]) for side in sides]
+
+    def user(self, features: dict[str, Tensor], weight: Tensor) -> Pending:
         """The user side, its sequences included."""
-        requests, packings = [], {}
+        fields, indices = self._requests("user", features), {}
+        packings = {name: Packing.of(features[f"{name}_mask"]) for name in self.schema.sequences}
         for name, spec in self.schema.sequences.items():
-            packing = packings[name] = Packing.of(features[f"{name}_mask"])
             for attribute in spec.attributes:
-                index = packing.pack(features[f"{name}_{attribute}"])
-                requests.append((self.schema.encoder(attribute, name), index))
-        # One call for fields and sequences alike, so that each stack is read once.
-        fields, rows = self._fields("user", features, requests)
-        sequences = {}
-        for name, spec in self.schema.sequences.items():
-            values = {}
-            for attribute in spec.attributes:
-                (_, index), value = requests.pop(0), rows.pop(0)
+                indices[name, attribute] = packings[name].pack(features[f"{name}_{attribute}"])
+        own = [(self.schema.encoder(attribute, n), i) for (n, attribute), i in indices.items()]
+
+        def made(rows: list[Tensor]) -> UserSide:
+            values: dict[str, dict[str, Tensor]] = {name: {} for name in self.schema.sequences}
+            for ((name, attribute), index), value in zip(indices.items(), rows[len(fields) :]):
                 encoder = self.schema.attribute(name, attribute)
                 if encoder.multi:
                     value = pool(value, index != 0, encoder.combiner)
-                values[attribute] = packings[name].unpack(value)
-            sequences[name] = Behaviours(
-                values, features[f"{name}_mask"], features.get(f"{name}_time")
-            )
-        return UserSide(fields, sequences, weight)
+                values[name][attribute] = packings[name].unpack(value)
+            sequences = {
+                name: Behaviours(each, features[f"{name}_mask"], features.get(f"{name}_time"))
+                for name, each in values.items()
+            }
+            return UserSide(self._fields("user", features, rows[: len(fields)]), sequences, weight)
 
-    def context(self, features: dict[str, Tensor]) -> ContextSide:
+        return Pending([*fields, *own], made)
+
+    def context(self, features: dict[str, Tensor]) -> Pending:
         """The context side, less what the user tower reads."""
-        return ContextSide(self._fields("context", features)[0], features.get(REQUEST_TIME))
 
-    def candidates(self, features: dict[str, Tensor], mask: Tensor) -> CandidateSide:
+        def made(rows: list[Tensor]) -> ContextSide:
+            return ContextSide(self._fields("context", features, rows), features.get(REQUEST_TIME))
+
+        return Pending(self._requests("context", features), made)
+
+    def candidates(self, features: dict[str, Tensor], mask: Tensor) -> Pending:
         """The candidate side."""
-        return CandidateSide(self._fields("candidate", features, mask=mask)[0], mask)
+
+        def made(rows: list[Tensor]) -> CandidateSide:
+            return CandidateSide(self._fields("candidate", features, rows, mask), mask)
+
+        return Pending(self._requests("candidate", features), made)
+
+    @property
+    def _suffixes(self) -> list[str]:
+        """What a table's name ends with in each view, the embedding itself first."""
+        return ["", *(f"/{view}" for view in self.views)]
+
+    def _looked_up(self, side: str) -> list[str]:
+        """One side's features that are rows of tables."""
+        names = self.side_features[side]
+        return [n for n in names if isinstance(self.schema.features[n], (Categorical, Text))]
+
+    def _requests(self, side: str, features: dict[str, Tensor]) -> list[Request]:
+        """What one side's fields ask of the tables."""
+        return [
+            (self.schema.encoder(name) + suffix, features[name])
+            for suffix in self._suffixes
+            for name in self._looked_up(side)
+        ]
 
     def _fields(
         self,
         side: str,
         features: dict[str, Tensor],
-        more: list[tuple[str, Tensor]] | None = None,
+        rows: list[Tensor],
         mask: Tensor | None = None,
-    ) -> tuple[Fields, list[Tensor]]:
-        """One side's fields, 0 where a mask is False; the rows of `more` (table, indices)."""
-        names = self.side_features[side]
-        looked_up = [n for n in names if isinstance(self.schema.features[n], (Categorical, Text))]
-        suffixes = ["", *(f"/{view}" for view in self.views)]
-        requests = [
-            (self.schema.encoder(n) + suffix, features[n]) for suffix in suffixes for n in looked_up
-        ]
-        requests += more or []
-        rows = self.tables.lookup(requests) if requests else []
-        made: dict[str, dict[str, Tensor]] = {suffix: {} for suffix in suffixes}
-        for suffix in suffixes:
-            for name in looked_up:
-                pooled = self._pooled(name, features[name], rows.pop(0))
-                made[suffix][name] = _cut(pooled, mask)
-            for name in names:
-                if name not in looked_up:
-                    made[suffix][name] = self._projected(name + suffix, name, features[name], mask)
-            made[suffix] = {name: made[suffix][name] for name in names}
-        return Fields(made[""], {view: made[f"/{view}"] for view in self.views}), rows
+    ) -> Fields:
+        """One side's fields from the rows of its requests, 0 where a mask is False."""
+        found, looked_up = iter(rows), self._looked_up(side)
+        made: dict[str, dict[str, Tensor]] = {}
+        for suffix in self._suffixes:
+            own = {n: _cut(self._pooled(n, features[n], next(found)), mask) for n in looked_up}
+            made[suffix] = {
+                name: own[name]
+                if name in own
+                else self._projected(name + suffix, name, features[name], mask)
+                for name in self.side_features[side]
+            }
+        return Fields(made[""], {view: made[f"/{view}"] for view in self.views})
 
     def _pooled(self, name: str, indices: Tensor, rows: Tensor) -> Tensor:
         feature = self.schema.features[name]

@@ -11,7 +11,7 @@ from ctr_tf.models.config import ModelConfig
 from ctr_tf.models.embedder import Embedder
 from ctr_tf.models.heads import BinaryHeads, Outputs
 from ctr_tf.schema import CANDIDATES_MASK, InputSpec, Schema, Text
-from ctr_tf.types import State, Tensor
+from ctr_tf.types import CandidateSide, ContextSide, State, Tensor, UserSide
 
 
 @keras.saving.register_keras_serializable("ctr_tf")
@@ -83,8 +83,12 @@ class CTRModel(keras.Model):
     def call(self, features: dict[str, Tensor], training: bool = False) -> Outputs:
         mask = features[CANDIDATES_MASK]
         weight = ops.sum(ops.cast(mask, "float32"), axis=1)
-        state = self.user_tower(features, weight, training=training)
-        return self.item_tower(state, features, features, training=training)
+        user, context, candidates = self.embedder.embed(
+            self.embedder.user(features, weight),
+            self.embedder.context(features),
+            self.embedder.candidates(features, mask),
+        )
+        return self._outputs_of(self._state_of(user, training), context, candidates, training)
 
     def user_tower(
         self,
@@ -105,9 +109,8 @@ class CTRModel(keras.Model):
         """
         if weight is None:
             weight = ops.ones((ops.shape(user_features[self.user_inputs[0].name])[0],))
-        user = self.embedder.user(user_features, weight)
-        state = self.body.user_tower(user, training=training) if self.reads_user else {}
-        return state or {"empty": ops.zeros_like(weight)[:, None]}
+        (user,) = self.embedder.embed(self.embedder.user(user_features, weight))
+        return self._state_of(user, training)
 
     def item_tower(
         self,
@@ -117,10 +120,20 @@ class CTRModel(keras.Model):
         training: bool = False,
     ) -> Outputs:
         """Named outputs (logits), (B, N) each, from the user tower's state."""
-        candidates = self.embedder.candidates(item_features, item_features[CANDIDATES_MASK])
-        representation = self.body.item_tower(
-            state, self.embedder.context(context), candidates, training=training
+        of_context, candidates = self.embedder.embed(
+            self.embedder.context(context),
+            self.embedder.candidates(item_features, item_features[CANDIDATES_MASK]),
         )
+        return self._outputs_of(state, of_context, candidates, training)
+
+    def _state_of(self, user: UserSide, training: bool) -> State:
+        state = self.body.user_tower(user, training=training) if self.reads_user else {}
+        return state or {"empty": ops.zeros_like(user.weight)[:, None]}
+
+    def _outputs_of(
+        self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
+    ) -> Outputs:
+        representation = self.body.item_tower(state, context, candidates, training=training)
         return self.heads(representation.vector, representation.logit)
 
     def scores(self, outputs: Outputs) -> Outputs:

@@ -242,37 +242,48 @@ def test_graph_with_unknown_sizes_agrees(model, case, rng):
             np.testing.assert_allclose(value, expected[task], atol=1e-5)
 
 
-def gathers(function, stack):
-    """Gathers from one stack's variable in a traced function."""
-    graph = function.get_concrete_function().graph
-    handle = next(inner for outer, inner in graph.captures if outer is stack.value.handle)
+def gathers(function, variable):
+    """Gathers from a variable in a traced function."""
+    graph = tf.function(function).get_concrete_function().graph
+    handles = [inner for outer, inner in graph.captures if outer is variable.value.handle]
     return sum(
-        op.type == "ResourceGather" and op.inputs[0] is handle for op in graph.get_operations()
+        op.type == "ResourceGather" and any(op.inputs[0] is handle for handle in handles)
+        for op in graph.get_operations()
     )
 
 
-def test_each_stack_is_read_once_a_side(model, case, rng):
+def tables_of(model, sides):
+    """The tables that features of these sides are rows of, behaviours among the user's."""
+    schema = model.schema
+    found = {
+        schema.encoder(name) + suffix
+        for side in sides
+        for name in model.embedder.side_features[side]
+        for suffix in ("", *(f"/{view}" for view in model.embedder.views))
+    }
+    if "user" in sides:
+        found |= {schema.encoder(a, n) for n, s in schema.sequences.items() for a in s.attributes}
+    return found & set(model.embedder.tables.specs)
+
+
+def test_the_model_reads_each_stack_once_and_so_does_each_tower(model, case, rng):
     features = {name: tf.constant(v) for name, v in batch(case, rng).items()}
-    embedder = model.embedder
-    sides = {
-        "user": lambda: embedder.user(features, tf.ones(5)),
-        "candidate": lambda: embedder.candidates(features, features[CANDIDATES_MASK]),
+    features["request_mask"] = tf.ones(5, tf.bool)
+    inputs = [
+        pick(features, specs)
+        for specs in (model.user_inputs, model.context_inputs, model.item_inputs)
+    ]
+    state = model.user_tower(inputs[0])
+    calls = {
+        ("user", "context", "candidate"): lambda: model(features, training=True),
+        ("user",): lambda: model.user_tower(inputs[0]),
+        ("context", "candidate"): lambda: model.item_tower(state, *inputs[1:]),
     }
-    read = {side: 0 for side in sides}
-    for side, embed in sides.items():
-        traced = tf.function(lambda embed=embed: vars(embed())["fields"].values)
-        captured = {id(o) for o, _ in traced.get_concrete_function().graph.captures}
-        for stack in embedder.tables.weights:
-            if id(stack.value.handle) in captured:
-                assert gathers(traced, stack) == 1, (side, stack.name)
-                read[side] += 1
-    sequences = CASES[case].schema.sequences
-    categorical = {
-        side: any(getattr(embedder.widths, side)[n] > 1 for n in names if n in CASES[case].rows)
-        for side, names in embedder.side_features.items()
-    }
-    for side in sides:
-        assert (read[side] > 0) == (categorical[side] or bool(side == "user" and sequences))
+    tables = model.embedder.tables
+    for sides, call in calls.items():
+        wanted = {tables.place[name][0] for name in tables_of(model, sides)}
+        found = [gathers(call, stack) for stack in tables.weights]
+        assert found == [int(number in wanted) for number in range(len(found))], sides
 
 
 def test_saved_and_loaded_is_equal(model, case, rng, tmp_path):

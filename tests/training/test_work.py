@@ -57,9 +57,8 @@ def test_rows_read_and_written_are_those_of_the_batch(rows, name, slots):
     distinct = len(np.unique(np.concatenate([items.reshape(-1), behaviours])))
     expected = Counter(
         {
-            # The two towers' gathers: of candidates, padded to the batch, and of valid behaviours.
-            ("table", "ResourceGather", items.size): 1,
-            ("table", "ResourceGather", behaviours.size): 1,
+            # Of both towers at once: candidates, padded to the batch, and valid behaviours.
+            ("table", "ResourceGather", items.size + behaviours.size): 1,
             ("table", "ResourceGather", distinct): 1,
             ("table", "ResourceScatterUpdate", distinct): 1,
         }
