@@ -13,6 +13,7 @@ import tensorflow as tf
 from ctr_tf.export.config import ExportConfig
 from ctr_tf.export.self_check import compare, reload_and_score, score_in_process
 from ctr_tf.export.signatures import STATE_PREFIX, Signatures
+from ctr_tf.export.tables import check_tables, write_tables
 from ctr_tf.export.versions import new_version, prune
 from ctr_tf.export.warmup import WARMUP_FILE, write_warmup
 from ctr_tf.models.model import CTRModel
@@ -36,7 +37,8 @@ def export(
 
     The version folder holds the SavedModel (see `Signatures`), vocabularies in `assets/`, and in
     `assets.extra/` the warm-up requests, `schema.json`, `state.json` (the user state's shapes and
-    what it depends on) and `extra_files`.
+    what it depends on), `tables.json` (where each embedding table lies; see `ExportedTables`) and
+    `extra_files`.
 
     Args:
         model: a trained model.
@@ -54,7 +56,7 @@ def export(
     Raises:
         ValueError: no request, a request that lacks an input or has an unknown one, or a version
             that exists.
-        ExportError: the reloaded model could not be scored, or its scores differ.
+        ExportError: the reloaded model could not be scored, or its scores or tables differ.
     """
     folder = Path(folder)
     version = new_version(folder, version)
@@ -71,11 +73,13 @@ def export(
         extra.mkdir()
         (extra / SCHEMA_FILE).write_text(model.schema.to_json(), encoding="utf-8")
         (extra / STATE_FILE).write_text(json.dumps(_state(model), indent=2), encoding="utf-8")
+        write_tables(hidden, model)
         for name, path in (extra_files or {}).items():
             shutil.copyfile(path, extra / name)
         warmup = requests[: config.warmup_requests]
         write_warmup(extra / WARMUP_FILE, signatures, warmup, folder.resolve().name)
         compare(expected, reload_and_score(hidden, model.schema, checked), tolerance)
+        check_tables(hidden, model.embedder.tables)
         hidden.rename(folder / str(version))
     finally:
         shutil.rmtree(hidden, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 
 from ctr_tf.models.model import CTRModel
@@ -105,6 +106,12 @@ class Signatures:
             task: tf.where(mask, tf.cast(score, tf.float32), 0.0)
             for task, score in self.model.scores(outputs).items()
         }
+
+
+def saved_name(model: CTRModel, variable: keras.Variable) -> str:
+    """The name of a model's variable in the files that `Signatures.save` writes."""
+    index = next(i for i, own in enumerate(model.variables) if own is variable)
+    return f"weights/{index}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def _tensor_spec(spec: InputSpec) -> tf.TensorSpec:
