@@ -11,10 +11,14 @@ import numpy as np
 
 from ctr_tf.types import Tensor
 
-# Below, what a step saves is not worth the half second that a new number of rows costs.
-FEWEST_ROWS = 2**15
-# Sixteen numbers of rows an octave: so few are compiled.
-SIZES = np.array([2**k * (16 + part) // 16 for k in range(15, 30) for part in range(16)], "int32")
+# Below, what a step saves is not worth the tenths of a second that a new number of rows costs.
+FEWEST_ROWS = 2**11
+# The numbers of rows that are compiled: four an octave, and sixteen where filling up costs more.
+SIZES = np.array(
+    [2**k * (4 + part) // 4 for k in range(11, 15) for part in range(4)]
+    + [2**k * (16 + part) // 16 for k in range(15, 30) for part in range(16)],
+    "int32",
+)
 
 _enabled = keras.backend.backend() == "tensorflow"
 
@@ -43,8 +47,8 @@ def compiled(kernel: Callable) -> Callable:
 
     Example:
         >>> twice = compiled(lambda x: 2 * x)
-        >>> twice(keras.ops.ones((3, 1))).shape, twice(keras.ops.ones((2**15, 1))).shape
-        (TensorShape([3, 1]), TensorShape([32768, 1]))
+        >>> twice(keras.ops.ones((3, 1))).shape, twice(keras.ops.ones((2048, 1))).shape
+        (TensorShape([3, 1]), TensorShape([2048, 1]))
     """
     function = None
 
