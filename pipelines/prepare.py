@@ -129,7 +129,7 @@ def _prepare(layout: Layout, folders: Folders) -> Manifest:
             folders,
             tasks,
             ReadRows(layout, folders),
-            GroupUser(layout),
+            GroupUser(layout, folders),
             WriteShard(layout, folders),
         )
         ingested = Ingested(folders, items_read)

@@ -1,20 +1,23 @@
-"""The first pipeline: rows are read, validated, brought together by user and spilled by shard.
+"""The first pipeline: rows are read, validated, brought together by user and listed by shard.
 
-    tasks -> ReadRows -> (user, rows) -> GroupByKey -> GroupUser -> (shard, user's rows)
-          -> GroupByKey -> WriteShard -> one file a shard
+    tasks -> ReadRows -> (user, rows) -> GroupByKey -> GroupUser -> (shard, where the rows are)
+          -> GroupByKey -> WriteShard -> one list of users a shard
 
 Accepted rows, rejects and counts travel in one collection: not every runner keeps tagged outputs
-apart. A blob starts with a letter that says what it is.
+apart. A blob starts with a letter that says what it is. Rows are shuffled once: a user's, brought
+together, lie in a file of the worker that did it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import marshal
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -24,9 +27,9 @@ from pipelines.transforms.catalogue import AttributeParser, load_items
 from pipelines.transforms.errors import PrepareError, RejectError
 from pipelines.transforms.layout import Layout
 from pipelines.transforms.rejects import RejectFile, pack, pack_row, reject
-from pipelines.transforms.rows import LogParser, LogRow, build_requests
+from pipelines.transforms.rows import LogParser, log_rows
 from pipelines.transforms.sources import SourceFile, read_rows
-from pipelines.transforms.spill import Spill
+from pipelines.transforms.spill import Pile
 
 ROWS, USER, REJECT, COUNT, FAILURE = b"I", b"U", b"R", b"C", b"F"
 ASIDE = b"!"
@@ -55,7 +58,7 @@ class Folders(NamedTuple):
         return self.work / "items"
 
     def shard(self, number: int) -> Path:
-        """The rows of one shard's users."""
+        """Where the rows of one shard's users are, by user."""
         return self.work / f"rows-{number:05d}"
 
 
@@ -135,7 +138,7 @@ class ReadRows(beam.DoFn):
                 if run:
                     yield self._handed_on(key, run)
                 key, run = own, []
-            run.append(tuple(found))
+            run.append(found)
         if run:
             yield self._handed_on(key, run)
         yield read
@@ -169,14 +172,24 @@ class GroupUser(beam.DoFn):
 
     Args:
         layout: where everything is read from.
+        folders: where the job writes.
     """
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Layout, folders: Folders):
         self._layout = layout
+        self._folders = folders
+        self._by_time = layout.config.split.by == "time"
+        self._pile: Pile | None = None
         self._held = Metrics.distribution("prepare", "rows_held")
 
+    def teardown(self) -> None:
+        """Closes the file of users."""
+        if self._pile is not None:
+            self._pile.close()
+            self._pile = None
+
     def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[Element]:
-        """Emits one user's rows as one blob, or passes on what is no user's."""
+        """Emits where one user's rows are and what they hold, or passes on what is no user's."""
         key, blobs = element
         if key.startswith(ASIDE):
             for blob in blobs:
@@ -190,7 +203,7 @@ class GroupUser(beam.DoFn):
             else:
                 attributes.append(marshal.loads(blob[1:]))
         self._held.update(len(rows))
-        rows.sort(key=lambda row: row[:4])
+        rows.sort(key=itemgetter(0, 1, 2, 3))
         attributes.sort(key=lambda row: row[:2])
         yield from self._duplicates(key, attributes[1:])
         if not rows:
@@ -203,7 +216,12 @@ class GroupUser(beam.DoFn):
                 yield from self._strangers(key, rows, error)
                 return
         shard = shard_of(key, self._layout.config.shards)
-        yield b"%d" % shard, ROWS + marshal.dumps((key, values, rows))
+        if self._pile is None:
+            self._pile = Pile(self._folders.work)
+        reference = self._pile.append(marshal.dumps((values, rows)))
+        # Of a request's rows, which come in the order of time, the last one stays.
+        times = list({row[1]: row[0] for row in rows}.values()) if self._by_time else []
+        yield b"%d" % shard, ROWS + marshal.dumps(((key, *reference), len(rows), times))
 
     def _duplicates(self, key: bytes, attributes: list[tuple]) -> Iterator[Element]:
         column = self._layout.config.users.key if attributes else ""
@@ -226,7 +244,7 @@ class GroupUser(beam.DoFn):
 
     def _strangers(self, key: bytes, rows: list[tuple], error: RejectError) -> Iterator[Element]:
         column = self._layout.config.users.key
-        for row in map(LogRow._make, rows):
+        for row in log_rows(rows):
             said = {column: key[1:], "request": row.request, "item": row.item}
             yield self._aside("impressions", row.file, row.position, said, error)
 
@@ -245,7 +263,7 @@ def _aside_key(layout: Layout, file: int) -> bytes:
 @beam.typehints.with_input_types(tuple[bytes, Iterable[bytes]])
 @beam.typehints.with_output_types(str)
 class WriteShard(beam.DoFn):
-    """Spills the users of one shard, or writes rejects, and says in a summary what there was.
+    """Lists the users of one shard, or writes rejects, and says in a summary what there was.
 
     Args:
         layout: where everything is read from.
@@ -269,17 +287,15 @@ class WriteShard(beam.DoFn):
         yield name
 
     def _rows(self, shard: int, blobs: Iterable[bytes]) -> dict:
-        count_times = self._layout.config.split.by == "time"
         times: Counter[int] = Counter()
         largest = 0
-        spill = Spill(self._folders.shard(shard))
+        users = []
         for blob in blobs:
-            user, _, rows = marshal.loads(blob[1:])
-            largest = max(largest, len(rows))
-            if count_times:
-                times.update(r.last for r in build_requests(list(map(LogRow._make, rows))))
-            spill.append(user, blob[1:])
-        spill.close()
+            user, rows, lasts = marshal.loads(blob[1:])
+            largest = max(largest, rows)
+            times.update(lasts)
+            users.append(user)
+        save_summary(self._folders.shard(shard), sorted(users))
         return {"largest": largest, "times": dict(times)}
 
     def _rejects(self, part: int, blobs: Iterable[bytes]) -> dict:
@@ -305,9 +321,10 @@ class WriteShard(beam.DoFn):
         }
 
 
-def save_summary(path: Path, summary: dict) -> None:
+def save_summary(path: Path, summary: Any) -> None:
     """Saves what one step has to say, whole or not at all."""
-    partial = path.with_suffix(".partial")
+    # A runner may run the same step twice at once.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     partial.write_bytes(marshal.dumps(summary))
     partial.replace(path)
 

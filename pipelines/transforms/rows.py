@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
+from functools import lru_cache, partial
 from pathlib import PurePath
 from typing import NamedTuple
 
 from ctr_tf.data.config import Split
+from ctr_tf.schema import Categorical
 from ctr_tf.schema.features import Task
 from pipelines.transforms.errors import RejectError
-from pipelines.transforms.layout import Layout
+from pipelines.transforms.layout import Field, Layout
 from pipelines.transforms.sources import Row, SourceFile
 from pipelines.transforms.values import (
     MICROSECONDS,
+    Converter,
     binary,
     identifier,
     label,
     number,
     timestamp,
 )
+
+REMEMBERED = 1 << 14
+"""Texts of a column whose conversion is remembered."""
 
 
 class LogRow(NamedTuple):
@@ -70,8 +76,23 @@ class Request(NamedTuple):
     rows: list[LogRow]
 
 
+log_rows: Callable[[Iterable[tuple]], Iterator[LogRow]] = partial(
+    map, partial(tuple.__new__, LogRow)
+)
+"""`LogRow`s of plain tuples, which are what travels between the steps."""
+
+
+def remembering(convert: Converter) -> Converter:
+    """The same conversion, looked up for texts that were met before.
+
+    Values of other types are converted each time: 1, 1.0 and True are one key but not one id.
+    """
+    known = lru_cache(REMEMBERED)(convert)
+    return lambda value: known(value) if type(value) is str else convert(value)
+
+
 class LogParser:
-    """Turns rows of one file of impressions into `LogRow`s.
+    """Turns rows of one file of impressions into the values of `LogRow`s.
 
     Args:
         layout: where everything is read from.
@@ -85,17 +106,25 @@ class LogParser:
         self._keys = layout.schema.keys
         self.wanted: list[str] = []
         self._user = self._index(self._keys.user)
+        self._user_id = remembering(partial(identifier, column=self._keys.user))
         self._request = self._index(self._keys.request)
         self._time = self._index(self._keys.time)
         item = layout.config.items.key if layout.config.items else self._keys.item
         self._item_column = item
         self._item = self._index(item)
+        self._item_id = remembering(self._known_item)
         self._tasks = [
-            (task, self._index(task.column), self._index(task.mask), self._index(task.weight))
+            (
+                remembering(partial(label, task)),
+                task,
+                self._index(task.column),
+                self._index(task.mask),
+                self._index(task.weight),
+            )
             for task in layout.schema.tasks.values()
         ]
         self._groups = [
-            [(self._index(field.column), field.converter()) for field in layout.groups[group]]
+            [(self._index(field.column), _converter(field)) for field in layout.groups[group]]
             for group in ("request", "candidate", "event")
         ]
         self._sequences = _sequence_places(layout)
@@ -108,8 +137,14 @@ class LogParser:
             self.wanted.append(column)
         return self.wanted.index(column)
 
-    def __call__(self, row: Row) -> tuple[bytes, LogRow]:
-        """The key that the row is grouped by, and the row.
+    def _known_item(self, value: object) -> bytes:
+        item = identifier(value, self._item_column)
+        if self._items is not None and item not in self._items:
+            raise RejectError(f"{self._item_column}: not in items", value)
+        return item
+
+    def __call__(self, row: Row) -> tuple[bytes, tuple]:
+        """The key that the row is grouped by, and the row as `log_rows` takes it.
 
         Rows of one user have the user's key, `u` and the id; others that of their request.
 
@@ -119,26 +154,22 @@ class LogParser:
         if row.problem:
             raise RejectError(row.problem, row.raw)
         values = row.values
-        user = b"" if self._user is None else identifier(values[self._user], self._keys.user)
+        user = b"" if self._user is None else self._user_id(values[self._user])
         if self._users and not user:
             raise RejectError(f"{self._keys.user}: missing, and users has the user's features")
         time = 0
         if self._time is not None:
             time = timestamp(values[self._time], self._keys.time, self._keys.time_unit)
         request = self._request_id(values, user, time, row.position)
-        item = b""
-        if self._item is not None:
-            item = identifier(values[self._item], self._item_column)
-            if self._items is not None and item not in self._items:
-                raise RejectError(f"{self._item_column}: not in items", values[self._item])
-        labels, weights = zip(*(_label(task, values, *places) for task, *places in self._tasks))
-        shared, candidate, event = (
+        item = b"" if self._item is None else self._item_id(values[self._item])
+        labels, weights = zip(*[_label(values, *task) for task in self._tasks])
+        shared, candidate, event = [
             tuple([convert(values[index]) for index, convert in group]) for group in self._groups
-        )
+        ]
         for name, places in self._sequences:
             if len({len(shared[place]) for place in places}) > 1:
                 raise RejectError(f"sequences.{name}: attributes of different lengths")
-        found = LogRow(
+        found = (
             time,
             request,
             self._file.number,
@@ -164,10 +195,21 @@ class LogParser:
         return f"{self._file.name}:{position}".encode()
 
 
+def _converter(field: Field) -> Converter:
+    # Numbers, texts and whole sequences seldom repeat.
+    once = field.separator is not None or not isinstance(field.feature, Categorical)
+    return field.converter() if once else remembering(field.converter())
+
+
 def _label(
-    task: Task, values: tuple, column: int | None, mask: int | None, weight: int | None
+    values: tuple,
+    convert: Converter,
+    task: Task,
+    column: int | None,
+    mask: int | None,
+    weight: int | None,
 ) -> tuple[float, float]:
-    found, counts = label(task, None if column is None else values[column])
+    found, counts = convert(None if column is None else values[column])
     if mask is not None:
         counts *= binary(values[mask], task.mask)
     if weight is not None:
@@ -193,7 +235,7 @@ def build_requests(rows: list[LogRow], user: bytes = b"") -> list[Request]:
     by time goes by its latest row, so that training holds none from after a boundary.
 
     Args:
-        rows: the user's.
+        rows: the user's, in the order of their time and then of their request's id.
         user: the user's id, where request ids may start anew with each user.
 
     Example:
@@ -206,12 +248,10 @@ def build_requests(rows: list[LogRow], user: bytes = b"") -> list[Request]:
     found: dict[bytes, list[LogRow]] = {}
     for row in rows:
         found.setdefault(row.request, []).append(row)
-    requests = [
-        Request(min(times), max(times), request, before + request, own)
+    return [
+        Request(own[0].time, own[-1].time, request, before + request, own)
         for request, own in found.items()
-        for times in [[row.time for row in own]]
     ]
-    return sorted(requests, key=lambda request: (request.time, request.id))
 
 
 TRAIN, VALIDATION, TEST = range(3)

@@ -9,11 +9,17 @@ import marshal
 import os
 import struct
 import uuid
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _START = struct.Struct("<Q")
 """The last bytes of a file: where its index begins."""
+BUFFER = 1 << 18
+MOST_OPEN = 128
+"""Files that a reader of references holds open."""
+
+Reference = tuple[str, int, int]
 
 
 class Spill:
@@ -37,21 +43,26 @@ class Spill:
         self._path = path
         # A runner may run the same step twice at once; each writes its own file.
         self._partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-        self._file = open(self._partial, "wb")
-        self._index: list[tuple] = []
-        self._offset = 0
+        self._file = open(self._partial, "wb", BUFFER)
+        self._keys: list = []
+        self._starts = array("Q", [0])
 
     def append(self, key: object, blob: bytes) -> None:
         """Appends a blob; keys must be distinct and of one kind."""
         self._file.write(blob)
-        self._index.append((key, self._offset, len(blob)))
-        self._offset += len(blob)
+        self._keys.append(key)
+        self._starts.append(self._starts[-1] + len(blob))
 
     def close(self) -> None:
         """Completes the file and its index."""
-        self._file.write(marshal.dumps(sorted(self._index)) + _START.pack(self._offset))
+        keys, starts = self._keys, self._starts
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        places = array("Q", (at for index in order for at in starts[index : index + 2]))
+        self._file.write(marshal.dumps(([keys[index] for index in order], places.tobytes())))
+        self._file.write(_START.pack(starts[-1]))
         self._file.close()
         os.replace(self._partial, self._path)
+        del self._keys, self._starts  # what read the file holds them, too
 
 
 def read_spill(path: Path) -> Iterator[tuple[object, bytes]]:
@@ -61,7 +72,62 @@ def read_spill(path: Path) -> Iterator[tuple[object, bytes]]:
     with open(path, "rb") as file:
         file.seek(-_START.size, os.SEEK_END)
         file.seek(*_START.unpack(file.read()))
-        index = marshal.load(file)
-        for key, offset, size in index:
-            file.seek(offset)
-            yield key, file.read(size)
+        keys, packed = marshal.load(file)
+        places = iter(array("Q", packed))
+        for key, start, end in zip(keys, places, places):
+            # The order is random: a buffer would be read and thrown away.
+            yield key, os.pread(file.fileno(), end - start, start)
+
+
+class Pile:
+    """A file of blobs that one worker writes; each is found by the reference that it got.
+
+    Args:
+        folder: where the file is made, under a name of its own.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> pile = Pile(folder)
+        >>> references = [(key, *pile.append(blob)) for key, blob in [(b"b", b"2"), (b"a", b"1")]]
+        >>> list(read_piles(folder, sorted(references)))
+        [(b'a', b'1'), (b'b', b'2')]
+    """
+
+    def __init__(self, folder: Path):
+        self._name = f"pile-{uuid.uuid4().hex}"
+        self._file = open(folder / self._name, "wb", BUFFER)
+        self._size = 0
+
+    def append(self, blob: bytes) -> Reference:
+        """Appends a blob; returns its reference, by which it can be read at once."""
+        self._file.write(blob)
+        self._file.flush()
+        start, self._size = self._size, self._size + len(blob)
+        return self._name, start, len(blob)
+
+    def close(self) -> None:
+        """Completes the file."""
+        self._file.close()
+
+
+def read_piles(
+    folder: Path, references: Iterable[tuple[object, str, int, int]]
+) -> Iterator[tuple[object, bytes]]:
+    """Keys and blobs in the order of the references.
+
+    Args:
+        folder: where the piles are.
+        references: each behind its key.
+    """
+    files: dict[str, int] = {}
+    try:
+        for key, name, start, size in references:
+            if name not in files:
+                if len(files) == MOST_OPEN:
+                    os.close(files.pop(next(iter(files))))
+                files[name] = os.open(folder / name, os.O_RDONLY)
+            yield key, os.pread(files[name], size, start)
+    finally:
+        for file in files.values():
+            os.close(file)

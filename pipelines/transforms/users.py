@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from pipelines.transforms.ingest import Folders
 from pipelines.transforms.layout import Layout
-from pipelines.transforms.rows import LogRow, Request, build_requests, splitter
-from pipelines.transforms.spill import read_spill
+from pipelines.transforms.rows import LogRow, Request, build_requests, log_rows, splitter
+from pipelines.transforms.spill import read_piles
 
 
 class User(NamedTuple):
@@ -43,9 +43,11 @@ def read_users(
     """
     names = [file.name for file in layout.files["impressions"]]
     assign = splitter(layout.config.split, boundaries, names, layout.config.seed)
-    for key, blob in read_spill(folders.shard(shard)):
-        _, values, tuples = marshal.loads(blob)
-        rows = list(map(LogRow._make, tuples))
+    path = folders.shard(shard)
+    users = marshal.loads(path.read_bytes()) if path.exists() else []
+    for key, blob in read_piles(folders.work, users):
+        values, tuples = marshal.loads(blob)
+        rows = list(log_rows(tuples))
         known = key[:1] == b"u"
         user = key[1:] if known else b""
         # Ids made of user and time are unique as they are.

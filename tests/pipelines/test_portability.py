@@ -91,7 +91,7 @@ def test_no_step_holds_more_than_one_users_rows(tmp_path):
         | beam.ParDo(ReadRows(found, Folders(tmp_path, tmp_path)))
         | beam.GroupByKey()
     )
-    grouped | beam.ParDo(GroupUser(found))
+    grouped | beam.ParDo(GroupUser(found, Folders(tmp_path, tmp_path)))
     result = pipeline.run()
     result.wait_until_finish()
     metrics = {

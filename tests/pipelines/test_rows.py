@@ -5,7 +5,16 @@ import math
 import pytest
 
 from ctr_tf.data.config import Split
-from pipelines.transforms.rows import LogRow, build_requests, splitter, time_boundaries
+from pipelines.transforms.errors import RejectError
+from pipelines.transforms.rows import (
+    LogRow,
+    build_requests,
+    log_rows,
+    remembering,
+    splitter,
+    time_boundaries,
+)
+from pipelines.transforms.values import number, text
 
 
 def row(time, request, position=0):
@@ -18,7 +27,7 @@ def requests(*sizes):
 
 
 def test_rows_of_one_id_are_one_request_at_its_earliest_time():
-    found = build_requests([row(10, b"b", 1), row(12, b"a", 2), row(15, b"b", 3), row(10, b"c", 4)])
+    found = build_requests([row(10, b"b", 1), row(10, b"c", 4), row(12, b"a", 2), row(15, b"b", 3)])
     assert [(request.time, request.id) for request in found] == [
         (10, b"b"),
         (10, b"c"),
@@ -45,7 +54,7 @@ def test_by_time_puts_a_time_on_one_side():
 def test_by_time_goes_by_the_last_row():
     assign = splitter(Split(), (2, 4))
     spanning = [row(1, b"a"), row(2, b"a"), row(1, b"b"), row(4, b"b"), row(3, b"c"), row(1, b"d")]
-    found = build_requests(spanning)
+    found = build_requests(sorted(spanning))
     assert [request.id for request in found] == [b"a", b"b", b"d", b"c"]
     assert assign(found, True) == [1, 2, 0, 1]
 
@@ -87,3 +96,28 @@ def test_a_random_split_has_its_shares_and_depends_on_the_request_alone():
         assert abs(found.count(part) / 4000 - share) < 0.022
     assert assign(requests[::-1], False) == found[::-1]
     assert splitter(split, (math.inf, math.inf), seed=4)(requests, True) != found
+
+
+def test_log_rows_are_the_tuples_with_names():
+    plain = tuple(row(10, b"b", 1))
+    assert list(log_rows([plain])) == [row(10, b"b", 1)]
+    assert next(log_rows([plain])).position == 1
+
+
+def test_what_is_remembered_is_of_texts_alone():
+    asked = []
+
+    def convert(value):
+        asked.append(value)
+        return text(value, "id")
+
+    found = remembering(convert)
+    assert [found(v) for v in ("1", "1", 1, True, 1.0)] == [b"1", b"1", b"1", b"true", b"1"]
+    assert asked == ["1", 1, True, 1.0]
+
+
+def test_an_error_is_raised_each_time():
+    found = remembering(lambda value: number(value, "price"))
+    for _ in range(2):
+        with pytest.raises(RejectError, match="price: not a number"):
+            found("dear")
