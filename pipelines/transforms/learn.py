@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import marshal
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -63,7 +63,7 @@ class Counts:
 
     def __init__(self, schema: Schema):
         self._schema = schema
-        self.values: dict[bytes, Counter] = {}
+        self.values: defaultdict[bytes, Counter] = defaultdict(Counter)
         self.moments: dict[bytes, Moments] = {}
 
     def add(self, field: Field, value: object, rows: int = 1) -> None:
@@ -73,13 +73,13 @@ class Counts:
             normalise = self._schema.encoders[field.encoder].normalise
             self.moments.setdefault(name, Moments()).add(value, rows, normalise)
             return
-        counter = self.values.setdefault(VOCABULARY + name, Counter())
+        counter = self.values[VOCABULARY + name]
         for one in _atoms(field, value):
             counter[one] += rows
 
-    def count(self, what: bytes, item: bytes) -> None:
-        """Counts an item."""
-        self.values.setdefault(what, Counter())[item] += 1
+    def count(self, what: bytes, items: Iterable[bytes]) -> None:
+        """Counts items."""
+        self.values[what].update(items)
 
     def held(self) -> int:
         """Distinct values held."""
@@ -152,11 +152,9 @@ class LearnShard(beam.DoFn):
             for row in request.rows:
                 for index, field in learned.get("candidate", ()):
                     counts.add(field, row.candidate[index])
-                if row.item:
-                    counts.count(FREQUENCY, row.item)
-                    if 1.0 in row.labels:
-                        counts.count(POSITIVES, row.item)
         rows = [row for request in training for row in request.rows]
+        counts.count(FREQUENCY, [row.item for row in rows if row.item])
+        counts.count(POSITIVES, [row.item for row in rows if row.item and 1.0 in row.labels])
         for group in ("item", "event"):
             for index, field in learned.get(f"past {group}", ()):
                 sequence = self._layout.schema.sequences[field.sequence]

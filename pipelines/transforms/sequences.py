@@ -58,7 +58,7 @@ class History:
         """The newest behaviours strictly before `time`, in Unix microseconds."""
         end = bisect.bisect_left(self._clock, time)
         start = max(0, end - self._length)
-        attributes = tuple(column[start:end] for column in self._columns)
+        attributes = tuple([column[start:end] for column in self._columns])
         return Behaviours(end - start, attributes, self._seconds[start:end])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import marshal
+import math
 import os
 import uuid
 from collections import Counter
@@ -42,9 +43,10 @@ class SplitFile:
         name: path within the output folder.
         folders: where the job writes.
         config: compression, and the seed of the order.
+        tasks: names of the tasks.
     """
 
-    def __init__(self, name: str, folders: Folders, config: PrepareConfig):
+    def __init__(self, name: str, folders: Folders, config: PrepareConfig, tasks: list[str]):
         self._path = folders.output / name
         self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")
         # A runner may run the same step twice at once; each has its own spill.
@@ -52,29 +54,32 @@ class SplitFile:
         self._spill: Spill | None = None
         self._config = config
         self._name = name
+        self._seed = b"order %d" % config.seed
+        self._tasks = [(f"positives {task}", f"labelled {task}") for task in tasks]
+        self._first, self._last = math.inf, -math.inf
         self.counts: Counter[str] = Counter()
-        self.times: list[int] = []
 
-    def write(self, record: bytes, request: Request, tasks: list[str], negatives: int) -> None:
+    def write(self, record: bytes, request: Request, negatives: int) -> None:
         """Appends a request."""
         if self._spill is None:
             self._spill = Spill(self._spilled)
         self._spill.append(self._place(request.key), record)
-        self.counts["requests"] += 1
-        self.counts["candidates"] += len(request.rows) + negatives
-        self.counts["negatives"] += negatives
-        for index, task in enumerate(tasks):
-            positives = sum(row.labels[index] == 1.0 for row in request.rows)
-            labelled = sum(row.weights[index] > 0 for row in request.rows)
-            self.counts[f"positives {task}"] += positives
-            self.counts[f"labelled {task}"] += labelled + negatives
-        first, last = request.time // MICROSECONDS, request.last // MICROSECONDS
-        self.times = [min([first, *self.times]), max([last, *self.times])]
+        counts = self.counts
+        counts["requests"] += 1
+        counts["candidates"] += len(request.rows) + negatives
+        counts["negatives"] += negatives
+        for index, (positives, labelled) in enumerate(self._tasks):
+            counts[positives] += [row.labels[index] for row in request.rows].count(1.0)
+            masked = [row.weights[index] for row in request.rows].count(0.0)
+            counts[labelled] += len(request.rows) - masked + negatives
+        self._first = min(self._first, request.time)
+        self._last = max(self._last, request.last)
 
     def close(self) -> dict:
         """Completes the file and says what it holds."""
-        found = {"counts": dict(self.counts), "times": self.times, "file": None}
+        found = {"counts": dict(self.counts), "times": (), "file": None}
         if self._spill is not None:
+            found["times"] = (self._first // MICROSECONDS, self._last // MICROSECONDS)
             self._spill.close()
             with RecordWriter(self._partial, self._config.compression) as writer:
                 for _, record in read_spill(self._spilled):
@@ -87,8 +92,7 @@ class SplitFile:
 
     def _place(self, request: bytes) -> bytes:
         """Where a request comes in the file's order: a hash that the seed decides."""
-        seed = b"order %d" % self._config.seed
-        return hashlib.blake2b(request, digest_size=8, key=seed).digest()
+        return hashlib.blake2b(request, digest_size=8, key=self._seed).digest()
 
 
 @beam.typehints.with_input_types(int)
@@ -112,7 +116,6 @@ class WriteRecords(beam.DoFn):
         layout, config = self._layout, self._layout.config
         self._items = load_items(self._folders.items) if config.items else {}
         self._encoder = Encoder(layout, self._items)
-        self._tasks = list(layout.schema.tasks)
         self._built = [
             name for name, found in layout.schema.sequences.items() if found.separator is None
         ]
@@ -120,7 +123,8 @@ class WriteRecords(beam.DoFn):
         self._warnings: Counter[str] = Counter()
         suffix = ".gz" if config.compression == "gzip" else ""
         part = f"part-{shard:05d}-of-{config.shards:05d}.tfrecord{suffix}"
-        files = [SplitFile(f"{split}/{part}", self._folders, config) for split in SPLITS]
+        tasks = list(layout.schema.tasks)
+        files = [SplitFile(f"{split}/{part}", self._folders, config, tasks) for split in SPLITS]
         for user in read_users(layout, self._folders, self._boundaries, shard):
             self._write(user, files)
         summary = {split: file.close() for split, file in zip(SPLITS, files)}
@@ -141,12 +145,13 @@ class WriteRecords(beam.DoFn):
         histories = {name: History(name, self._layout, rows, self._items) for name in self._built}
         met = _Met(user.rows)
         for request, split in zip(user.requests, user.splits):
-            if any(row.shared != request.rows[0].shared for row in request.rows):
+            first = request.rows[0].shared
+            if first and any(row.shared != first for row in request.rows):
                 self._warnings[DIFFERS] += 1
             negatives = self._negatives(request, met)
             behaviours = {name: found.before(request.time) for name, found in histories.items()}
             record = self._encoder.encode(user.id, user.values, request, behaviours, negatives)
-            files[split].write(record, request, self._tasks, len(negatives))
+            files[split].write(record, request, len(negatives))
         present = set(user.splits)
         for split in present if user.id else ():
             files[split].counts["users"] += 1
