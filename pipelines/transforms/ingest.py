@@ -182,8 +182,12 @@ class GroupUser(beam.DoFn):
         self._pile: Pile | None = None
         self._held = Metrics.distribution("prepare", "rows_held")
 
-    def teardown(self) -> None:
-        """Closes the file of users."""
+    def start_bundle(self) -> None:
+        """Begins anew, also after a bundle that failed."""
+        self._pile = None
+
+    def finish_bundle(self) -> None:
+        """Completes the file of the bundle's users before anyone learns of it."""
         if self._pile is not None:
             self._pile.close()
             self._pile = None

@@ -90,6 +90,7 @@ class Pile:
         >>> folder = Path(tempfile.mkdtemp())
         >>> pile = Pile(folder)
         >>> references = [(key, *pile.append(blob)) for key, blob in [(b"b", b"2"), (b"a", b"1")]]
+        >>> pile.close()
         >>> list(read_piles(folder, sorted(references)))
         [(b'a', b'1'), (b'b', b'2')]
     """
@@ -100,9 +101,8 @@ class Pile:
         self._size = 0
 
     def append(self, blob: bytes) -> Reference:
-        """Appends a blob; returns its reference, by which it can be read at once."""
+        """Appends a blob; returns its reference, for when the file is closed."""
         self._file.write(blob)
-        self._file.flush()
         start, self._size = self._size, self._size + len(blob)
         return self._name, start, len(blob)
 

@@ -21,13 +21,11 @@ def test_a_spill_of_nothing_and_one_that_is_not_there(tmp_path):
     assert list(read_spill(tmp_path / "missing")) == []
 
 
-def test_references_are_read_while_piles_are_open_and_from_more_than_are_held(
-    tmp_path, monkeypatch
-):
+def test_references_are_read_from_more_piles_than_are_held_open(tmp_path, monkeypatch):
     monkeypatch.setattr(spill, "MOST_OPEN", 2)
     piles = [Pile(tmp_path) for _ in range(5)]
     references = [(n, *piles[n % 5].append(b"%d" % n * n)) for n in range(20)]
-    assert list(read_piles(tmp_path, references)) == [(n, b"%d" % n * n) for n in range(20)]
     for pile in piles:
         pile.close()
+    assert list(read_piles(tmp_path, references)) == [(n, b"%d" % n * n) for n in range(20)]
     assert len(list(tmp_path.iterdir())) == 5
