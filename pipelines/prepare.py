@@ -8,9 +8,10 @@ rows lie in a work folder within the output folder to be, so every worker must r
 output folder at the same path. Each pipeline is one chain of steps that ends in one step: the
 Dask runner runs nothing else.
 
-The local runner keeps its shuffles in memory. Measured on MovieLens-1M (45 bytes a row), its peak
-in one process is 252 MiB at 100,000 rows, 373 MiB at 300,000 and 626 to 728 MiB at 1,000,209 (three
-runs): some 0.5 KiB a row. With two worker processes all of them together hold 0.9, 1.2 and 1.6 GB.
+The local runner keeps its shuffles in memory. Measured on MovieLens-1M (42 bytes a row), the peak
+of the command line and the job, one process each, is 246 MiB at 100,406 rows and 614 and 641 MiB at
+1,000,209 (two runs): some 0.4 KiB a row. It is reached where rows, by then 102 bytes each, pass the
+shuffle: the runner holds several copies of them. `benchmarks/preparation.py` measures it.
 """
 
 from __future__ import annotations
