@@ -96,6 +96,7 @@ SMALL = {
     "embedding": {"width": 4},
     "units": [6, 5],
     "attention_units": [5, 3],
+    "encoder": {"width": 6, "heads": 2, "feed_forward": 7, "positions": 4},
     "batch_norm": True,
 }
 

@@ -49,6 +49,7 @@ class Packing:
     Attributes:
         owner: (P,) int32, the sequence of each position.
         weights: (P,) float32, 1 for each position; 0 for those that are there for the shape alone.
+        lengths: (B,) int32, valid positions of each sequence.
 
     Example:
         >>> packing = Packing.of(ops.array([[True, False], [True, True]]))
@@ -59,13 +60,14 @@ class Packing:
         [[1.0, 0.0], [3.0, 4.0]]
         >>> packing.spread(ops.array([5.0, 6.0])).numpy().tolist()
         [5.0, 6.0, 6.0]
-        >>> packing.sum(packed).numpy().tolist()
-        [1.0, 7.0]
+        >>> packing.sum(packed).numpy().tolist(), packing.ages().numpy().tolist()
+        ([1.0, 7.0], [0, 1, 0])
     """
 
     def __init__(self, mask: Tensor):
-        self.padded, self.graph = _padded, _graph()
+        self.padded, self.graph = _padded, current_graph()
         self.shape = ops.shape(mask)
+        self.lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
         if self.padded:
             owner = ops.arange(self.shape[0], dtype="int32")[:, None]
             self.owner = ops.reshape(ops.broadcast_to(owner, self.shape), (-1,))
@@ -84,7 +86,7 @@ class Packing:
     def of(cls, mask: Tensor) -> "Packing":
         """The packing of a mask, the same at each call with the same tensor."""
         found = getattr(mask, "_ctr_tf_packing", None)
-        if found is None or found.padded != _padded or found.graph is not _graph():
+        if found is None or found.padded != _padded or found.graph is not current_graph():
             found = _remember(mask, "_ctr_tf_packing", cls(mask))
         return found
 
@@ -144,8 +146,20 @@ class Packing:
         behind = self.shape[0] - tf.shape(sums)[0]
         return tf.pad(sums, [[0, behind], *[[0, 0]] * (len(x.shape) - 1)])
 
+    def mean(self, x: Tensor) -> Tensor:
+        """Means over each sequence's positions, zeros where it has none: x (P, D) to (B, D)."""
+        return self.sum(x) / ops.cast(ops.maximum(self.lengths, 1), x.dtype)[:, None]
 
-def _graph() -> object:
+    def ages(self) -> Tensor:
+        """How many valid positions of its sequence follow each: (P,) int32, 0 for the latest."""
+        if self.padded:
+            valid = ops.reshape(ops.cast(self.weights, "int32"), self.shape)
+            return ops.reshape(self.lengths[:, None] - ops.cumsum(valid, axis=1), (-1,))
+        ends = ops.cumsum(self.lengths)
+        return ops.take(ends, self.owner, axis=0) - 1 - ops.arange(ops.shape(self.owner)[0])
+
+
+def current_graph() -> object:
     """The TensorFlow graph under construction, whose tensors mean nothing in another."""
     if keras.backend.backend() != "tensorflow":
         return None
