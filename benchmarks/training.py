@@ -84,6 +84,8 @@ def arguments(side: Side, workload: str, seconds: float) -> list[str]:
         steps, warm_up, per_call = 3, 2, 1
     elif workload == "w2_200":
         warm_up = 10
+    elif workload.startswith("w3"):
+        warm_up, per_call = 5, 5
     found = ["--steps", steps, "--warm-up", warm_up, "--steps-per-call", per_call]
     return [*map(str, found), "--seconds", f"{seconds:g}", *side.arguments]
 
@@ -153,10 +155,12 @@ class Comparison:
 
     Args:
         options: the command line.
+        sides: by name.
     """
 
-    def __init__(self, options: argparse.Namespace):
+    def __init__(self, options: argparse.Namespace, sides: dict[str, Side] = SIDES):
         self.options = options
+        self.sides = sides
         self.folder = options.workspace.absolute() / "speed"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.machine = machine()
@@ -164,7 +168,7 @@ class Comparison:
 
     def run(self, workload: str, model: str, name: str, repeat: int) -> dict:
         """The result of one run, of the file where it is there."""
-        side = SIDES[name]
+        side = self.sides[name]
         settings = {
             "workload": workload,
             "model": model,
@@ -216,7 +220,7 @@ class Comparison:
     def _source(self, name: str) -> str:
         """Of the code that a run depends on: a result of other code is no result."""
         if name not in self._sources:
-            side = SIDES[name]
+            side = self.sides[name]
             files = [SPEED / f"{part}.py" for part in (side.module, "measure", "workloads")]
             if side.peer:
                 files += (SPEED / "requirements").glob(f"{side.peer}*.txt")

@@ -117,8 +117,10 @@ def peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def report(clock: Clock, batch: int, loss: float, parameters: int, versions: dict) -> None:
-    """Prints the result, one line of JSON."""
+def report(
+    clock: Clock, batch: int, loss: float, parameters: int, versions: dict, **more
+) -> None:
+    """Prints the result, one line of JSON, with whatever more there is to say."""
     samples = clock.timed * batch
     found = {
         "samples_per_second": samples / clock.seconds_taken,
@@ -130,5 +132,6 @@ def report(clock: Clock, batch: int, loss: float, parameters: int, versions: dic
         "steps": clock.timed,
         "seconds": clock.seconds_taken,
         "cores": len(os.sched_getaffinity(0)),
+        **more,
     }
     print(json.dumps(found), flush=True)

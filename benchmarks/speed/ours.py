@@ -22,6 +22,11 @@ MODELS = {
     "deepfm": {"units": [400, 400, 400]},
     "dcn_v2": {"units": [400, 400, 400], "cross_layers": 3},
     "din": {"units": [256, 128, 64], "attention_units": [80, 40]},
+    "transformer": {
+        "units": [256, 128, 64],
+        "embedding": {"width": 32},
+        "encoder": {"width": 64, "layers": 2, "heads": 2},
+    },
 }
 
 
@@ -52,20 +57,30 @@ def model_of(workload: Workload, name: str, **given) -> CTRModel:
     return CTRModel(schema_of(workload), config, rows)
 
 
-def batches(workload: Workload, arrays: dict[str, np.ndarray], seed: int = 1) -> tf.data.Dataset:
-    """Epochs of shuffled batches, histories cut to the longest of the batch."""
+def batches(
+    workload: Workload, arrays: dict[str, np.ndarray], seed: int = 1, row_wise: bool = False
+) -> tf.data.Dataset:
+    """Epochs of shuffled batches, histories cut to the longest of the batch.
+
+    Args:
+        workload, arrays: what is batched.
+        seed: of the order.
+        row_wise: whether each impression is a request of its own, with its user side.
+    """
+    impressions = workload.impressions
     candidate = {spec.name for spec in schema_of(workload).inputs if spec.side == "candidate"}
     held = {name: tf.constant(value) for name, value in arrays.items()}
 
     def batch(rows: tf.Tensor) -> dict:
         taken = {name: tf.gather(value, rows) for name, value in held.items()}
-        label = taken.pop("label")[:, None]
+        label = tf.reshape(taken.pop("label"), (-1, impressions))
         numeric = taken.pop("numeric", None)
         if numeric is not None:
             taken |= {f"n{i}": v for i, v in enumerate(tf.unstack(numeric, axis=1))}
         length = taken.pop("length", None)
         features = {
-            name: value[:, None] if name in candidate else value for name, value in taken.items()
+            name: tf.reshape(value, (-1, impressions)) if name in candidate else value
+            for name, value in taken.items()
         }
         features["candidates_mask"] = tf.ones_like(label, tf.bool)
         if length is not None:
@@ -73,35 +88,47 @@ def batches(workload: Workload, arrays: dict[str, np.ndarray], seed: int = 1) ->
             longest = tf.reduce_max(length)
             for name in workload.history:
                 features[f"history_{name}"] = features[f"history_{name}"][:, :longest]
+        if row_wise:
+            label = tf.reshape(label, (-1, 1))
+            features = {
+                name: tf.reshape(value, (-1, 1))
+                if name in candidate
+                else tf.repeat(value, impressions, axis=0)
+                for name, value in features.items()
+            }
         return {
             "features": features,
             "labels": {"click": label},
             "weights": {"click": tf.ones_like(label)},
         }
 
-    return tf_loop.batches_of_rows(workload, seed).map(batch, 2).prefetch(2)
+    rows = tf_loop.shuffled(workload.rows, workload.batch // impressions, seed)
+    return rows.map(batch, 2).prefetch(2)
 
 
 def main() -> None:
     """Prints one line of JSON."""
     parser = measure.options(MODELS)
     parser.add_argument("--set", default="{}", help="JSON: settings of training")
+    parser.add_argument("--row-wise", action="store_true", help="a request for each impression")
     parser.add_argument("--profile", type=Path)
     options = parser.parse_args()
     workload = WORKLOADS[options.workload]
     arrays = measure.load(options.arrays)
+    keras.utils.set_random_seed(1)
     model = model_of(workload, options.model)
     train = TrainConfig(**json.loads(options.set))
     optimizer = build_optimizer(model, train.optimizers(1000))
     step = TrainStep(model, optimizer, tf.distribute.get_strategy(), {}, train.xla)
-    iterator = iter(batches(workload, arrays))
+    iterator = iter(batches(workload, arrays, row_wise=options.row_wise))
     clock = measure.Clock(options.warm_up, options.steps, options.seconds)
-    wanted, profiled = True, False
+    wanted, profiled, first_losses = True, False, None
     while wanted:
         if options.profile and clock.warm and not profiled:
             tf.profiler.experimental.start(str(options.profile))
             profiled = True
         stats = step(iterator, options.steps_per_call)
+        first_losses = first_losses or stats.losses.tolist()
         wanted = clock.more(options.steps_per_call)
     if profiled:
         tf.profiler.experimental.stop()
@@ -111,6 +138,7 @@ def main() -> None:
         float(stats.losses[-1]),
         sum(int(np.prod(weight.shape)) for weight in model.trainable_variables),
         {"tensorflow": tf.__version__, "keras": keras.__version__},
+        first_losses=first_losses,
     )
 
 

@@ -12,11 +12,11 @@ from benchmarks.speed.measure import Clock
 from benchmarks.speed.workloads import Workload
 
 
-def batches_of_rows(workload: Workload, seed: int = 1) -> tf.data.Dataset:
-    """Row numbers of batches without end: `measure.shuffled` as a dataset."""
-    rows = tf.TensorSpec((workload.batch,), tf.int64)
+def shuffled(rows: int, batch: int, seed: int = 1) -> tf.data.Dataset:
+    """`measure.shuffled` as a dataset."""
     return tf.data.Dataset.from_generator(
-        lambda: measure.shuffled(workload.rows, workload.batch, seed), output_signature=rows
+        lambda: measure.shuffled(rows, batch, seed),
+        output_signature=tf.TensorSpec((batch,), tf.int64),
     )
 
 
@@ -39,7 +39,7 @@ def batches(
         taken.pop("length", None)
         return taken, label
 
-    return batches_of_rows(workload, seed).map(batch, 2).prefetch(2)
+    return shuffled(workload.rows, workload.batch, seed).map(batch, 2).prefetch(2)
 
 
 def fit(keras: ModuleType, model, data: tf.data.Dataset, clock: Clock, steps: int) -> float:

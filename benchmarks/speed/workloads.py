@@ -14,13 +14,14 @@ class Workload:
 
     Args:
         name: of its file.
-        batch: rows a step.
-        rows: rows in all.
+        batch: impressions a step.
+        rows: requests in all.
         fields: categorical fields and their ids, row 0 being kept for padding.
         numeric: numeric fields.
         length: the longest history; 0 for none.
         history: the fields that every behaviour has.
         used: ids of each field that occur; all by default.
+        impressions: of each request, which share all but the fields of a behaviour.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Workload:
     length: int = 0
     history: tuple[str, ...] = ()
     used: int | None = None
+    impressions: int = 1
 
 
 W1 = Workload("w1", 4096, 500_000, {f"c{i}": 100_000 for i in range(26)}, numeric=13)
@@ -42,12 +44,26 @@ W2 = Workload(
     length=50,
     history=("item", "category"),
 )
+# A request log: as many impressions in all and in a step, whatever the impressions of a request.
+W3 = {
+    impressions: Workload(
+        f"w3_{impressions}",
+        1024,
+        32_768 // impressions,
+        {"item": 500_000, "category": 10_000, **{f"u{i}": 10_000 for i in range(3)}},
+        length=200,
+        history=("item", "category"),
+        impressions=impressions,
+    )
+    for impressions in (1, 2, 4, 8, 16)
+}
 WORKLOADS = {
     "w1": W1,
     "w1_large": replace(W1, name="w1_large", fields={f"c{i}": 1_000_000 for i in range(26)}),
     "w2": W2,
     "w2_200": replace(W2, name="w2_200", length=200),
 }
+WORKLOADS |= {workload.name: workload for workload in W3.values()}
 # Tables of that many million rows in all, of which the same number of ids occurs.
 TABLE_ROWS = (1, 10, 50)
 WORKLOADS |= {
@@ -87,11 +103,15 @@ def zipf(
 def make(workload: Workload, seed: int = 1) -> dict[str, np.ndarray]:
     """Arrays by name: fields (R,), `numeric` (R, 13), `history_<field>` (R, L), `length`, `label`.
 
-    Histories have 1 to L behaviours, equally often; positions from the length on hold 0.
+    Of several impressions a request, the label and the fields of a behaviour are (R, N). Histories have 1 to L behaviours, equally often; positions from the length on hold 0.
     """
     rng = np.random.default_rng(seed)
     rows = workload.rows
-    arrays = {name: zipf(rng, ids, (rows,), workload.used) for name, ids in workload.fields.items()}
+    each = (rows, workload.impressions) if workload.impressions > 1 else (rows,)
+    arrays = {
+        name: zipf(rng, ids, each if name in workload.history else (rows,), workload.used)
+        for name, ids in workload.fields.items()
+    }
     if workload.numeric:
         arrays["numeric"] = rng.random((rows, workload.numeric), dtype=np.float32)
     if workload.length:
@@ -100,7 +120,7 @@ def make(workload: Workload, seed: int = 1) -> dict[str, np.ndarray]:
         for name in workload.history:
             drawn = zipf(rng, workload.fields[name], valid.shape)
             arrays[f"history_{name}"] = np.where(valid, drawn, 0)
-    arrays["label"] = (rng.random(rows) < 0.25).astype(np.float32)
+    arrays["label"] = (rng.random(each) < 0.25).astype(np.float32)
     return arrays
 
 

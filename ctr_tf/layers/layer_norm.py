@@ -46,22 +46,19 @@ class LayerNorm(keras.layers.Layer):
         @ops.custom_gradient
         def normalise(x: Tensor, gamma: Tensor, beta: Tensor):
             # Sums over the last axis as products, which are faster than reductions.
-            mean = ops.full((x.shape[-1], 1), 1.0 / x.shape[-1])
-            centred = x - x @ mean
-            factor = ops.rsqrt(ops.square(centred) @ mean + self.epsilon)
+            width = x.shape[-1]
+            ones = ops.ones((width, 1))
+            centred = x - x @ ones / width
+            factor = ops.rsqrt(ops.square(centred) @ ones / width + self.epsilon)
             z = centred * factor
 
             def gradient(*args, upstream=None):
                 upstream = (args if upstream is None else upstream)[0]
                 product = upstream * z
-                column = gamma[:, None] * mean
-                of_z = upstream * gamma - z * (product @ column)
-                ones = ops.ones((1, ops.shape(x)[0]))
-                return (
-                    (of_z - upstream @ column) * factor,
-                    (ones @ product)[0],
-                    (ones @ upstream)[0],
-                )
+                share = gamma[:, None] / width
+                of_z = upstream * gamma - z * (product @ share) - upstream @ share
+                row = ops.ones((1, ops.shape(x)[0]))
+                return of_z * factor, (row @ product)[0], (row @ upstream)[0]
 
             return z * gamma + beta, gradient
 

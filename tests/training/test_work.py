@@ -100,3 +100,38 @@ def test_the_activation_unit_multiplies_valid_behaviours_alone(rng, behaviours):
     # q * k of each valid pair; then the second layer and the score.
     assert of[(5, 3)] == of[(3, 1)] == valid * candidates
     assert of[(8, 5)] == valid * candidates
+
+
+@pytest.mark.parametrize("behaviours", [8, 17])
+def test_the_encoder_multiplies_valid_behaviours_alone(rng, behaviours):
+    """Projections and feed-forward by position; attention by the length of its bucket."""
+    model = build("transformer", "full", rng)
+    features = batch("full", rng, requests=6, behaviours=8)
+    lengths = np.array([8, 0, 2, 1, 4, 7])
+    features["history_mask"] = np.arange(8) < lengths[:, None]
+    pad = behaviours - 8
+    for name, value in features.items():
+        if name.startswith("history"):
+            features[name] = np.pad(value, [(0, 0), (0, pad), *[(0, 0)] * (value.ndim - 2)])
+    shapes = []
+
+    @tf.function
+    def run(features):
+        model(features, training=True)
+        operations = tf.compat.v1.get_default_graph().get_operations()
+        products = [op for op in operations if op.type == "MatMul"]
+        scores = [op for op in operations if op.type == "BatchMatMulV2" and op.get_attr("adj_y")]
+        shapes.extend(tuple(op.inputs[1].shape) for op in products)
+        rows = tf.stack([tf.shape(op.inputs[0])[0] for op in products])
+        return rows, [tf.shape(op.outputs[0]) for op in scores]
+
+    rows, scores = run({k: tf.constant(v) for k, v in features.items()})
+    # Input, queries with keys and values, output, both layers of the feed-forward part.
+    encoder = {(12, 6): 1, (6, 18): 2, (6, 6): 2, (6, 7): 2, (7, 6): 2}
+    positions = Counter(zip(shapes, rows.numpy().tolist()))
+    for shape, count in encoder.items():
+        assert positions[shape, int(lengths.sum())] == count, shape
+    # Of two heads: lengths to 2, to 4, to 6, to 8.
+    assert Counter(tuple(shape.numpy()) for shape in scores) == Counter(
+        {(2, 2, 2, 2): 2, (1, 2, 4, 4): 2, (0, 2, 6, 6): 2, (2, 2, 8, 8): 2}
+    )

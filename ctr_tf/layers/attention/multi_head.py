@@ -51,7 +51,7 @@ def attend(
     @ops.custom_gradient
     def attention(queries: Tensor, keys: Tensor, values: Tensor):
         scores = ops.cast(_matmul(queries, keys, transpose_b=True), "float32")
-        weights = ops.softmax(scores if bias is None else scores + bias)
+        weights = _softmax(scores if bias is None else scores + bias)
         weights = ops.cast(weights, values.dtype)
         kept = weights if keep is None else weights * keep
         y = _matmul(kept, values)
@@ -218,6 +218,15 @@ def _joined(x: Tensor) -> Tensor:
     """x (B, H, L, d) as (B, L, H d)."""
     shape = ops.shape(x)
     return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (shape[0], shape[2], -1))
+
+
+def _softmax(x: Tensor) -> Tensor:
+    """Over the last axis, which may have one entry: Keras warns of that."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.nn.softmax(x)
+    return ops.softmax(x)
 
 
 def _matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
