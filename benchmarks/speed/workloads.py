@@ -103,7 +103,8 @@ def zipf(
 def make(workload: Workload, seed: int = 1) -> dict[str, np.ndarray]:
     """Arrays by name: fields (R,), `numeric` (R, 13), `history_<field>` (R, L), `length`, `label`.
 
-    Of several impressions a request, the label and the fields of a behaviour are (R, N). Histories have 1 to L behaviours, equally often; positions from the length on hold 0.
+    Of several impressions a request, the label and the fields of a behaviour are (R, N). Histories
+    have 1 to L behaviours, equally often; positions from the length on hold 0.
     """
     rng = np.random.default_rng(seed)
     rows = workload.rows

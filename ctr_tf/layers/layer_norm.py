@@ -45,17 +45,15 @@ class LayerNorm(keras.layers.Layer):
     def _normalised(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         @ops.custom_gradient
         def normalise(x: Tensor, gamma: Tensor, beta: Tensor):
-            # Sums over the last axis as products, which are faster than reductions.
-            width = x.shape[-1]
-            ones = ops.ones((width, 1))
-            centred = x - x @ ones / width
-            factor = ops.rsqrt(ops.square(centred) @ ones / width + self.epsilon)
+            centred = x - ops.mean(x, axis=-1, keepdims=True)
+            variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+            factor = ops.rsqrt(variance + self.epsilon)
             z = centred * factor
 
             def gradient(*args, upstream=None):
                 upstream = (args if upstream is None else upstream)[0]
                 product = upstream * z
-                share = gamma[:, None] / width
+                share = gamma[:, None] / x.shape[-1]
                 of_z = upstream * gamma - z * (product @ share) - upstream @ share
                 row = ops.ones((1, ops.shape(x)[0]))
                 return of_z * factor, (row @ product)[0], (row @ upstream)[0]

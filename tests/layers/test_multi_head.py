@@ -177,9 +177,7 @@ def test_dropout_keeps_the_mean(rng, whole):
     layer, x = self_attention(rng, dropout=0.5)
     packing = Packing(tf.constant(MASK))
     packed, expected = packing.pack(tf.constant(x)), run(layer, x)
-    drawn = [
-        packing.unpack(layer(packed, packing=packing, training=True)) for _ in range(400)
-    ]
+    drawn = [packing.unpack(layer(packed, packing=packing, training=True)) for _ in range(400)]
     assert np.abs(drawn[0] - drawn[1]).max() > 0.1
     scale = np.std(drawn, axis=0) / np.sqrt(400)
     assert (np.abs(np.mean(drawn, axis=0) - expected) < 5 * scale + 1e-5).all()

@@ -7,7 +7,7 @@ from ctr_tf import registry
 from ctr_tf.types import Widths
 from tests.cases import CASES, batch, build, labels_of, tile
 from tests.contracts.steps import assert_same, step
-from tests.layers.test_transformer import encoder_oracle
+from tests.layers.encoder import encoder_oracle
 from tests.models.embedded import Embedded, assert_logits
 from tests.oracles.blocks import mlp
 from tests.weights import activations_of, layer_pair, split_mlp_layers

@@ -21,9 +21,10 @@ def attend(
 ) -> Tensor:
     """Dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, equation 1): softmax(Q K^T) V.
 
-    Queries come scaled, where that costs least. It writes its own gradient, which passes over the
-    weights fewer times than that of the parts: sum_k dW W, which the gradient of the softmax needs,
-    is the narrower sum_d dY Y.
+    Queries come scaled, where that costs least; TensorFlow's oneDNN rewriting of a product next to
+    a scale besides mixes up those of several buckets, one of them empty. It writes its own
+    gradient, which passes over the weights fewer times than that of the parts: sum_k dW W, which
+    the gradient of the softmax needs, is the narrower sum_d dY Y.
 
     Args:
         queries: (B, H, Q, d), times 1 / sqrt(d).
@@ -111,9 +112,7 @@ class SelfAttention(keras.layers.Layer):
     def build(self, input_shape):
         self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], 3 * self.width))
         if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias", shape=(3 * self.width,), initializer="zeros"
-            )
+            self.bias = self.add_weight(name="bias", shape=(3 * self.width,), initializer="zeros")
         self.output_projection.build((None, self.width))
 
     def project(self, x: Tensor) -> Tensor:
