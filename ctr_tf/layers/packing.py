@@ -156,7 +156,8 @@ class Packing:
             valid = ops.reshape(ops.cast(self.weights, "int32"), self.shape)
             return ops.reshape(self.lengths[:, None] - ops.cumsum(valid, axis=1), (-1,))
         ends = ops.cumsum(self.lengths)
-        return ops.take(ends, self.owner, axis=0) - 1 - ops.arange(ops.shape(self.owner)[0])
+        ages = ops.take(ends, self.owner, axis=0) - 1 - ops.arange(ops.shape(self.owner)[0])
+        return ops.maximum(ages, 0)
 
 
 def current_graph() -> object:

@@ -7,6 +7,8 @@ import tensorflow as tf
 from ctr_tf.layers import Dice, MaskedBatchNorm
 from ctr_tf.layers.compiled import FEWEST_ROWS, SIZES, Filled, compiling
 from ctr_tf.layers.packing import Packing
+from ctr_tf.layers.sequence.config import EncoderConfig
+from ctr_tf.layers.sequence.transformer import Encoder
 
 ROWS = FEWEST_ROWS + 5
 
@@ -101,3 +103,24 @@ def test_a_filled_packing_counts_valid_positions_alone(rng):
         assert float(tf.reduce_sum(packing.weights)) == mask.sum()
     for one, other in zip(*found):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_an_encoder_over_a_filled_packing(rng):
+    lengths = rng.integers(1, 30, 200)
+    mask = np.arange(30) < lengths[:, None]
+    assert mask.sum() > FEWEST_ROWS and mask.sum() not in SIZES
+    x = np.where(mask[..., None], rng.normal(size=(200, 30, 4)), np.nan).astype("float32")
+    encoder = Encoder(EncoderConfig(width=8, heads=2, layers=2, positions=20))
+    encoder.build((None, 4))
+    found = []
+    for compiles in (True, False):
+        with compiling(compiles), tf.GradientTape() as tape:
+            packing = Packing(tf.constant(mask))
+            means = packing.mean(encoder(packing.pack(tf.constant(x)), packing=packing))
+            loss = tf.reduce_sum(means**3)
+        weights = [variable.value for variable in encoder.trainable_variables]
+        found.append([means, *map(tf.convert_to_tensor, tape.gradient(loss, weights))])
+    assert packing.positions.shape[0] == mask.sum()
+    for one, other in zip(*found):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * scale)

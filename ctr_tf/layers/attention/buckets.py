@@ -58,7 +58,9 @@ class Buckets:
             offsets = tf.minimum(slots, own - 1)
             self._positions.append(tf.gather(starts, rows)[:, None] + offsets)
         self._owner = packing.owner
-        self._offsets = tf.range(tf.shape(packing.owner)[0]) - tf.gather(starts, packing.owner)
+        offsets = tf.range(tf.shape(packing.owner)[0]) - tf.gather(starts, packing.owner)
+        # What fills the packing up stands nowhere.
+        self._offsets = tf.where(packing.weights > 0, offsets, -1)
         self._slots: dict[tuple[int, int], Slots] = {}
 
     @classmethod
@@ -106,7 +108,7 @@ class Slots:
             nowhere.
         widths: T of each bucket.
         owner: (M,), the sequence of each position.
-        offsets: (M,), where in its sequence it stands.
+        offsets: (M,), where in its sequence it stands; -1 for nowhere.
         parts, heads: S, such as queries, keys and values, and H.
     """
 
@@ -146,7 +148,7 @@ class Slots:
         begin, part, head = tf.unstack(tf.gather(of_sequence, owner), axis=1)
         first = (begin + offsets)[:, None]
         back = first + part[:, None] * (each // heads) + head[:, None] * (each % heads)
-        present = tf.gather(buckets._present, owner)[:, None]
+        present = (tf.gather(buckets._present, owner) & (offsets >= 0))[:, None]
         self._back = tf.where(present, back, tf.reduce_sum(sizes))
 
     def lay_out(self, x: Tensor) -> list[tuple[Tensor, ...]]:
