@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctr_tf.data.example_proto import Example
 from ctr_tf.data.manifest import CATALOGUE, SPLITS, Manifest
-from ctr_tf.data.records import read_records
+from ctr_tf.data.requests import Codec, Request, read_requests
 from ctr_tf.schema import REQUEST_TIME, Schema
 
 
@@ -53,18 +52,18 @@ def unseen_items(
     if not path.exists():
         raise ValueError(f"{path}: no item catalogue; the config names no prepare.items")
     manifest = Manifest.read(folder, schema)
+    codec = Codec(schema, folder)
+    wanted = None if user is None else user.encode()
     shard = None
     last = None
     for file in manifest.paths(folder, "test"):
-        for record in read_records(file):
-            found = Example.FromString(record)
-            of = _text(found, "request/user")[0]
-            if user is None and any(
-                _integers(found, f"features/{name}/length")[0] == spec.max_length
+        for found in read_requests(file, codec):
+            if wanted is None and any(
+                len(found["features"][f"{name}_{next(iter(spec.attributes))}"]) == spec.max_length
                 for name, spec in schema.sequences.items()
             ):
-                user = of
-            if of == user and (last is None or _time(found) >= _time(last)):
+                wanted = found["user"]
+            if found["user"] == wanted and (last is None or _time(found) >= _time(last)):
                 shard, last = file.name, found
         if last is not None:
             break
@@ -76,13 +75,12 @@ def unseen_items(
     task = next(iter(schema.tasks))
     for split in SPLITS:
         file = Path(folder) / split / shard
-        for record in read_records(file) if file.exists() else ():
-            found = Example.FromString(record)
-            if _text(found, "request/user")[0] != user:
+        for found in read_requests(file, codec) if file.exists() else ():
+            if found["user"] != wanted:
                 continue
-            items = _text(found, "request/items")
+            items = [item.decode() for item in found["items"]]
             met.update(items)
-            labels = found.features.feature[f"labels/{task}"].float_list.value
+            labels = found["labels"][task]
             liked += [(_time(found), i) for i, label in zip(items, labels) if label > 0]
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         catalogue = {item["item_id"]: item["features"] for item in map(json.loads, lines)}
@@ -92,39 +90,25 @@ def unseen_items(
     for name in schema.side("candidate"):
         values[name] = [catalogue[item][name] for item in chosen]
     newest = [item for _, item in sorted(liked, reverse=True)]
-    return Question(user, values, chosen, newest)
+    return Question(wanted.decode(), values, chosen, newest)
 
 
-def _user_values(example: Any, schema: Schema) -> dict[str, Any]:
-    """The user and context inputs of a record, as plain values."""
+def _user_values(request: Request, schema: Schema) -> dict[str, Any]:
+    """The user and context inputs of a request, as plain values."""
     values: dict[str, Any] = {}
     for spec in schema.inputs:
-        if spec.side == "candidate" or spec.dtype == "bool":
-            continue
-        key = "request/time" if spec.name == REQUEST_TIME else f"features/{spec.name}"
-        feature = example.features.feature[key]
-        if spec.dtype == "string":
-            flat = [value.decode() for value in feature.bytes_list.value]
-        else:
-            flat = list((feature.int64_list if spec.dtype == "int64" else feature.float_list).value)
-        if spec.axes == ("B",):
-            values[spec.name] = flat[0]
-        elif len(spec.axes) == 2:
-            values[spec.name] = flat
-        else:
-            rows = iter(flat)
-            lengths = _integers(example, f"{key}/lengths")
-            values[spec.name] = [[next(rows) for _ in range(length)] for length in lengths]
+        if spec.name == REQUEST_TIME:
+            values[spec.name] = request["time"]
+        elif spec.side != "candidate" and spec.dtype != "bool":
+            values[spec.name] = _plain(request["features"][spec.name])
     return values
 
 
-def _time(example: Any) -> int:
-    return (_integers(example, "request/time") or [0])[0]
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.decode() if isinstance(value, bytes) else value
 
 
-def _text(example: Any, key: str) -> list[str]:
-    return [value.decode() for value in example.features.feature[key].bytes_list.value]
-
-
-def _integers(example: Any, key: str) -> list[int]:
-    return list(example.features.feature[key].int64_list.value)
+def _time(request: Request) -> int:
+    return request.get("time", 0)

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from ctr_tf.data.example_proto import Example, serialise
 from ctr_tf.data.manifest import (
     SCHEMA,
     STATISTICS,
@@ -15,59 +14,32 @@ from ctr_tf.data.manifest import (
     RecordFile,
     SplitManifest,
 )
-from ctr_tf.data.records import RecordWriter
-from ctr_tf.schema import Categorical, Numeric, Schema, Text
+from ctr_tf.data.requests import Codec, Encoded, RequestWriter
+from ctr_tf.schema import MISSING_INT, Categorical, Numeric, Schema, Text
 from ctr_tf.schema.text import words
 
 
-def encode(schema: Schema, request: dict) -> bytes:
-    """A request as a record.
+def encode(codec: Codec, request: dict) -> Encoded:
+    """A request as a record holds it.
 
     Args:
-        schema: names and axes of its features.
+        codec: of the folder.
         request: `id`, `features` by input name (nested lists by axes), `labels` by task, and
             optionally `weights`, `user`, `time`, `items`.
     """
-    example = Example()
-
-    def put(key: str, dtype: str, values: list) -> None:
-        feature = example.features.feature[key]
-        if dtype == "int64":
-            feature.int64_list.value.extend(values)
-        elif dtype == "float32":
-            feature.float_list.value.extend(values)
-        else:
-            feature.bytes_list.value.extend(value.encode() for value in values)
-
     labels = request["labels"]
     count = len(next(iter(labels.values())))
-    put("request/candidates", "int64", [count])
-    put("request/id", "string", [request["id"]])
-    if "user" in request:
-        put("request/user", "string", [request["user"]])
-    if "time" in request:
-        put("request/time", "int64", [request["time"]])
-    if "items" in request:
-        put("request/items", "string", request["items"])
-    for task, values in labels.items():
-        put(f"labels/{task}", "float32", values)
-        put(f"weights/{task}", "float32", request.get("weights", {}).get(task, [1.0] * count))
-    lengths: dict[str, int] = {}
-    for spec in schema.inputs:
-        if spec.name not in request["features"]:
-            continue
-        value = request["features"][spec.name]
-        if spec.sequence:
-            lengths[spec.sequence] = len(value)
-        if spec.axes == ("B",):
-            value = [value]
-        elif len(spec.axes) == 3:
-            put(f"features/{spec.name}/lengths", "int64", [len(v) for v in value])
-            value = [v for values in value for v in values]
-        put(f"features/{spec.name}", spec.dtype, value)
-    for name in schema.sequences:
-        put(f"features/{name}/length", "int64", [lengths[name]])
-    return serialise(example)
+    given = {"user": "", "time": 0, "items": [""] * count} | request
+    given["weights"] = {task: [1.0] * count for task in labels} | request.get("weights", {})
+    return codec.encode(_as_bytes(given))
+
+
+def _as_bytes(value):
+    if isinstance(value, dict):
+        return {key: _as_bytes(own) for key, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_bytes(own) for own in value]
+    return value.encode() if isinstance(value, str) else value
 
 
 def write_prepared(
@@ -79,6 +51,8 @@ def write_prepared(
 ) -> Manifest:
     """Writes a prepared folder; vocabularies and statistics come from its training requests."""
     suffix = ".gz" if compression == "gzip" else ""
+    _learn(folder, schema, splits["train"])
+    codec = Codec(schema, folder)
     found = {}
     for split, requests in splits.items():
         files = []
@@ -89,9 +63,9 @@ def write_prepared(
             name = f"{split}/part-{shard:05d}-of-{shards:05d}.tfrecord{suffix}"
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with RecordWriter(path, compression) as writer:
+            with RequestWriter(path, schema, compression) as writer:
                 for request in own:
-                    writer.write(encode(schema, request))
+                    writer.write(encode(codec, request))
             files.append(RecordFile(name=name, records=len(own), size=path.stat().st_size))
         labels = [request["labels"] for request in requests]
         found[split] = SplitManifest(
@@ -100,7 +74,6 @@ def write_prepared(
             candidates=sum(len(next(iter(label.values()))) for label in labels),
             positives={t: int(sum(sum(label[t]) for label in labels)) for t in schema.tasks},
         )
-    _learn(folder, schema, splits["train"])
     (folder / SCHEMA).write_text(schema.to_json())
     manifest = Manifest(schema_fingerprint=schema.fingerprint, splits=found)
     manifest.write(folder)
@@ -120,6 +93,7 @@ def _learn(folder: Path, schema: Schema, requests: list[dict]) -> None:
         if isinstance(feature, Text):
             flat = [word for value in flat for word in words(value)]
         if isinstance(feature, (Categorical, Text)) and feature.encoding == "vocabulary":
+            flat = [value for value in flat if value not in ("", MISSING_INT)]
             counts = sorted(Counter(map(str, flat)).items(), key=lambda kv: (-kv[1], kv[0]))
             values, numbers = (
                 "".join(f"{part}\n" for part in column)

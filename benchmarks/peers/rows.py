@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ctr_tf.data.example_proto import Example
 from ctr_tf.data.manifest import SCHEMA, Manifest
-from ctr_tf.data.records import read_records
+from ctr_tf.data.requests import Codec, Request, read_requests
 from ctr_tf.data.vocabularies import Vocabularies
 from ctr_tf.schema import Categorical, Schema
 from ctr_tf.schema.features import MISSING_INT
@@ -102,6 +100,7 @@ def convert(prepared: Path) -> dict[str, np.ndarray]:
     layout = Layout.of(schema)
     length = schema.sequences[layout.sequence].max_length
     vocabularies = Vocabularies(schema, prepared)
+    codec = Codec(schema, prepared)
     encoders = {name: schema.encoder(name) for name in layout.user + layout.item}
     encoders |= {name: schema.encoder(name, layout.sequence) for name in layout.behaviour}
     indices = {name: _indices(schema, vocabularies, found) for name, found in encoders.items()}
@@ -111,8 +110,8 @@ def convert(prepared: Path) -> dict[str, np.ndarray]:
     for split in SPLITS:
         columns = _Columns(schema, layout, indices, items, users, length)
         for path in manifest.paths(prepared, split):
-            for record in read_records(path):
-                columns.add(Example.FromString(record).features.feature)
+            for request in read_requests(path, codec):
+                columns.add(request)
         arrays |= {f"{split}/{name}": value for name, value in columns.arrays().items()}
     for position, name in enumerate(layout.item):
         values = [fields[position] for fields in items]
@@ -145,20 +144,17 @@ class _Columns:
         self.item: list[int] = []
         self.label: list[float] = []
 
-    def add(self, features: Any) -> None:
-        layout, rows = self.layout, self.per_request
+    def add(self, request: Request) -> None:
+        layout, rows, features = self.layout, self.per_request, request["features"]
         for name in layout.user:
-            (value,) = _values(features, f"features/{name}")
-            rows[f"user/{name}"].append(self.indices[name][value])
-        (user,) = _values(features, "request/user")
-        rows["who"].append(self.users.setdefault(user, len(self.users)))
+            rows[f"user/{name}"].append(self.indices[name][features[name]])
+        rows["who"].append(self.users.setdefault(request["user"], len(self.users)))
         rows["history"].append(self._items(features, f"{layout.sequence}_"))
         for name in layout.behaviour:
-            values = _values(features, f"features/{layout.sequence}_{name}")
+            values = features[f"{layout.sequence}_{name}"]
             rows[f"behaviour/{name}"].append([self.indices[name][value] for value in values])
         number = len(rows["who"]) - 1
-        labels = _values(features, f"labels/{layout.task}")
-        weights = _values(features, f"weights/{layout.task}")
+        labels, weights = request["labels"][layout.task], request["weights"][layout.task]
         for item, label, weight in zip(self._items(features, ""), labels, weights):
             if weight not in (0.0, 1.0):
                 raise ValueError(f"weights/{layout.task}: must be 0 or 1, got {weight}")
@@ -167,15 +163,12 @@ class _Columns:
                 self.item.append(item)
                 self.label.append(label)
 
-    def _items(self, features: Any, prefix: str) -> list[int]:
+    def _items(self, features: dict[str, Any], prefix: str) -> list[int]:
         columns = []
         for name in self.layout.item:
-            key = f"features/{prefix}{name}"
-            values = _values(features, key)
-            if self.schema.features[name].multi:
-                ends = list(accumulate(_values(features, f"{key}/lengths"), initial=0))
-                values = [tuple(values[start:end]) for start, end in zip(ends, ends[1:])]
-            columns.append(values)
+            values = features[f"{prefix}{name}"]
+            multi = self.schema.features[name].multi
+            columns.append([tuple(value) for value in values] if multi else values)
         numbers = self.items
         return [numbers.setdefault(fields, len(numbers) + 1) for fields in zip(*columns)]
 
@@ -192,11 +185,6 @@ class _Columns:
         columns = {"request": self.request, "item": self.item}
         found |= {name: np.array(value, np.int32) for name, value in columns.items()}
         return found | {"label": np.array(self.label, np.float32)}
-
-
-def _values(features: Any, key: str) -> list:
-    kind = features[key].WhichOneof("kind")
-    return list(getattr(features[key], kind).value) if kind else []
 
 
 def _indices(schema: Schema, vocabularies: Vocabularies, encoder: str) -> Indices:

@@ -14,20 +14,25 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from ctr_tf.data.config import InputConfig
 from ctr_tf.data.manifest import Manifest, ManifestError, RecordFile
 from ctr_tf.data.parsing import Parser
 from ctr_tf.data.preprocess import Preprocessor
 from ctr_tf.data.records import CorruptRecordError, RecordWriter, read_records
-from ctr_tf.schema import CANDIDATES_MASK, Schema
+from ctr_tf.data.requests import BLOCK, Codec, Request, read_requests, unpack
+from ctr_tf.schema import CANDIDATES_MASK, MISSING_INT, REQUEST_TIME, Schema
 
 
 class Input:
     """Batches of a prepared folder.
 
     The order of an epoch is a function of the seed, the epoch, the config and TensorFlow's global
-    seed, which `train` sets, so that training resumes on the next record: `training(epoch, skip)`.
+    seed, which `train` sets, so that training resumes on the next batch: `training(epoch, skip)`.
+
+    Records, of many requests each, come in a shuffled order; a pool of requests, some windows, is
+    permuted; a window is cut into batches; a batch is parsed at once.
 
     Args:
         folder: what the preparation job wrote.
@@ -70,10 +75,11 @@ class Input:
             return
         # A wrong size is looked into, so that the error names the record; with `skip` every
         # shard is read once, since a flipped byte does not show in the size.
-        count, whole = 0, True
+        records, count, whole = 0, 0, True
         try:
-            for _ in read_records(path):
-                count += 1
+            for record in read_records(path):
+                count += len(unpack(record))
+                records += 1
         except CorruptRecordError:
             if self.config.corrupt == "error":
                 raise
@@ -81,13 +87,13 @@ class Input:
         if count != file.records:
             if self.config.corrupt == "error":
                 raise CorruptRecordError(
-                    f"{path}: record {count}: the file ends here, the manifest says "
-                    f"{file.records} records"
+                    f"{path}: record {records}: the file ends here, after {count} requests; the "
+                    f"manifest says {file.records}"
                 )
             self.skipped[file.name] = file.records - count
         self._readable[file.name] = count
         if not whole:
-            self._paths[file.name] = self._readable_copy(path, count)
+            self._paths[file.name] = self._readable_copy(path, records)
 
     def _readable_copy(self, path: Path, count: int) -> Path:
         """A plain file of the first `count` records, for TensorFlow: it reads ahead, and a gzipped
@@ -152,14 +158,12 @@ class Input:
         files = list(self.manifest.split("train").files)
         order.shuffle(files)
         records = self._records(files)
+        seed = None
         if self.config.shuffle_buffer:
-            records = records.shuffle(
-                self.config.shuffle_buffer, order.getrandbits(31), reshuffle_each_iteration=False
-            )
-        windows, batches = divmod(skip, self.config.window)
-        records = records.skip(windows * self.requests_per_batch("train") * self.config.window)
-        records = self._batched(records, "train", order.getrandbits(31)).skip(batches)
-        return self._parsed(records, replica)
+            blocks = math.ceil(self.config.shuffle_buffer / BLOCK)
+            records = records.shuffle(blocks, order.getrandbits(31), reshuffle_each_iteration=False)
+            seed = order.getrandbits(31)
+        return self._parsed(self._batched(records, "train", skip, seed), replica)
 
     def evaluation(self, split: str) -> tf.data.Dataset:
         """One pass over a split, in an order of its own, always the same.
@@ -168,7 +172,7 @@ class Input:
             ManifestError: the split is empty.
         """
         records = self._records(self.manifest.split(split).files)
-        return self._parsed(self._batched(records, split, None))
+        return self._parsed(self._batched(records, split))
 
     def raw_requests(self, split: str, count: int) -> list[dict[str, np.ndarray]]:
         """The raw features of the first `count` requests of a split, B = 1 each.
@@ -176,51 +180,69 @@ class Input:
         Raises:
             ManifestError: the split is empty.
         """
-        records = self._records(self.manifest.split(split).files).batch(1).take(count)
-        return [
-            {name: value.numpy() for name, value in parsed["features"].items()}
-            for parsed in records.map(Parser(self.schema))
-        ]
+        codec = Codec(self.schema, self.folder)
+        requests = itertools.chain.from_iterable(
+            read_requests(self._paths[file.name], codec)
+            for file in self.manifest.split(split).files
+        )
+        return [_arrays(self.schema, request) for request in itertools.islice(requests, count)]
 
     def _records(self, files: list[RecordFile]) -> tf.data.Dataset:
-        def read(name: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+        def read(name: tf.Tensor) -> tf.data.Dataset:
             gzipped = tf.strings.regex_full_match(name, r".*\.gz")
-            kind = tf.where(gzipped, "GZIP", "")
-            return tf.data.TFRecordDataset(name, kind).take(count)
+            return tf.data.TFRecordDataset(name, tf.where(gzipped, "GZIP", ""))
 
         names = [str(self._paths[file.name]) for file in files]
-        counts = [self._readable[file.name] for file in files]
-        counts = tf.constant(counts, tf.int64)
-        return tf.data.Dataset.from_tensor_slices((names, counts)).interleave(
-            read, cycle_length=8, block_length=16, num_parallel_calls=2, deterministic=True
+        return tf.data.Dataset.from_tensor_slices(names).interleave(
+            read, cycle_length=8, num_parallel_calls=_parallel(2), deterministic=True
         )
 
-    def _batched(self, records: tf.data.Dataset, split: str, seed: int | None) -> tf.data.Dataset:
-        """Batches of records: windows of `window` batches, each cut by size."""
-        per_batch, window = self.requests_per_batch(split), self.config.window
-        if window == 1:
-            return records.batch(per_batch)
+    def _batched(
+        self, records: tf.data.Dataset, split: str, skip: int = 0, seed: int | None = None
+    ) -> tf.data.Dataset:
+        """Batches of requests: pools are permuted by the seed, their windows sorted and cut."""
+        keys = ["candidates", *(f"lengths/{name}" for name in self.schema.sequences)]
+        spec = {"requests": tf.io.RaggedFeature(tf.string)}
+        spec |= {key: tf.io.RaggedFeature(tf.int64) for key in keys}
+        per_batch = self.requests_per_batch(split)
+        window, windows = per_batch * self.config.window, 1
+        if seed is not None:
+            windows = math.ceil(self.config.shuffle_buffer / window)
 
-        def cut(batch: tf.Tensor) -> tf.data.Dataset:
-            count = tf.cast(tf.math.ceil(tf.size(batch) / per_batch), tf.int64)
-            batches = tf.data.Dataset.from_tensor_slices(self._cut(batch, count))
-            return (
-                batches
-                if seed is None
-                else batches.shuffle(window, seed, reshuffle_each_iteration=False)
+        def unpacked(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            found = tf.io.parse_single_example(record, spec)
+            return found["requests"], tf.stack([found[key] for key in keys], axis=1)
+
+        def divided(number: tf.Tensor, pool: tuple[tf.Tensor, tf.Tensor]) -> tf.data.Dataset:
+            requests, sizes = pool
+            order = tf.range(tf.size(requests))
+            if seed is not None:
+                order = tf.random.experimental.stateless_shuffle(order, tf.stack([seed, number]))
+            return tf.data.Dataset.range(0, tf.size(requests, tf.int64), window).map(
+                lambda start: (requests, sizes, order[start : start + window])
             )
 
-        return records.batch(per_batch * window).flat_map(cut)
+        def cut(requests: tf.Tensor, sizes: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
+            count = tf.cast(tf.math.ceil(tf.size(order) / per_batch), tf.int64)
+            batches = tf.data.Dataset.from_tensor_slices(
+                self._cut(order, tf.gather(sizes, order), count)
+            )
+            if seed is not None:
+                batches = batches.shuffle(self.config.window, seed, reshuffle_each_iteration=False)
+            return batches.map(lambda rows: tf.gather(requests, rows))
 
-    def _cut(self, records: tf.Tensor, count: tf.Tensor) -> tf.RaggedTensor:
-        """Sorts records (R,) by size and cuts them into `count` shares of equal impressions."""
-        keys = ["request/candidates", *(f"features/{s}/length" for s in self.schema.sequences)]
-        sizes = tf.io.parse_example(records, {k: tf.io.FixedLenFeature((), tf.int64) for k in keys})
-        order = tf.range(tf.size(records))
-        # Stable sorts, the least significant key first.
-        for key in reversed(keys):
-            order = tf.gather(order, tf.argsort(tf.gather(sizes[key], order), stable=True))
-        before = tf.cumsum(tf.gather(sizes["request/candidates"], order))
+        pools, batches = divmod(skip, windows * self.config.window)
+        found = records.map(unpacked).rebatch(windows * window).enumerate().skip(pools)
+        return found.prefetch(1).flat_map(divided).flat_map(cut).skip(batches)
+
+    def _cut(self, rows: tf.Tensor, sizes: tf.Tensor, count: tf.Tensor) -> tf.RaggedTensor:
+        """Sorts rows (R,) by sizes (R, S) and cuts them to `count` shares of equal impressions."""
+        order = tf.range(tf.size(rows))
+        # Stable sorts, the least significant size first; a window of one batch keeps its order.
+        for size in reversed(tf.unstack(sizes, 1 + len(self.schema.sequences), axis=1)):
+            if self.config.window > 1:
+                order = tf.gather(order, tf.argsort(tf.gather(size, order), stable=True))
+        before = tf.cumsum(tf.gather(sizes[:, 0], order))
         shares = tf.range(1, count)
         wanted = tf.searchsorted(before, shares * before[-1] // count, out_type=tf.int64)
         # Every batch holds a request, also where one request is larger than a share.
@@ -228,13 +250,13 @@ class Input:
             shares[:, None] >= shares[None, :], (wanted - shares)[None, :], -before[-1] - count
         )
         wanted = tf.reduce_max(ahead, axis=1) + shares if count > 1 else wanted
-        total = tf.size(records, tf.int64)
+        total = tf.size(rows, tf.int64)
         wanted = tf.clip_by_value(wanted, shares, total - count + shares)
         splits = tf.concat([[0], wanted, [total]], axis=0)
-        return tf.RaggedTensor.from_row_splits(tf.gather(records, order), splits)
+        return tf.RaggedTensor.from_row_splits(tf.gather(rows, order), splits)
 
     def _parsed(
-        self, records: tf.data.Dataset, replica: tuple[int, int] = (0, 1)
+        self, requests: tf.data.Dataset, replica: tuple[int, int] = (0, 1)
     ) -> tf.data.Dataset:
         index, count = replica
 
@@ -250,5 +272,36 @@ class Input:
                 parsed["weights"] = {t: w * keep for t, w in parsed["weights"].items()}
             return parsed
 
-        parallel = self.config.parallel
-        return records.map(parse, parallel, deterministic=True).prefetch(self.config.prefetch)
+        parallel = _parallel(self.config.parallel)
+        return requests.map(parse, parallel, deterministic=True).prefetch(self.config.prefetch)
+
+
+def _parallel(calls: int) -> int | None:
+    """Calls at once: one, which is None, where operations are deterministic."""
+    return None if is_op_determinism_enabled() else calls
+
+
+def _arrays(schema: Schema, request: Request) -> dict[str, np.ndarray]:
+    """The raw features of one request by the names and axes of `Schema.inputs`, B = 1."""
+    features, found = request["features"], {}
+    for spec in schema.inputs:
+        if spec.name == CANDIDATES_MASK:
+            value = np.ones(len(next(iter(request["labels"].values()))), bool)
+        elif spec.dtype == "bool":
+            first = next(iter(schema.sequences[spec.sequence].attributes))
+            value = np.ones(len(features[f"{spec.sequence}_{first}"]), bool)
+        elif spec.name == REQUEST_TIME:
+            value = np.array(request["time"])
+        else:
+            value = features[spec.name]
+            padding = {"int64": MISSING_INT, "string": b""}.get(spec.dtype, 0.0)
+            if "M" in spec.axes:
+                rows = value if len(spec.axes) == 3 else [value]
+                width = max(map(len, rows), default=0)
+                value = [[*row, *[padding] * (width - len(row))] for row in rows]
+                value = value if len(spec.axes) == 3 else value[0]
+            value = np.array(value, object if spec.dtype == "string" else spec.dtype)
+            if len(spec.axes) == 3 and value.ndim == 1:
+                value = value.reshape(0, 0)
+        found[spec.name] = value[None]
+    return found

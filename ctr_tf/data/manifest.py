@@ -21,6 +21,8 @@ ITEM_FREQUENCY = "item_frequency.parquet"
 CATALOGUE = "catalogue.jsonl.gz"
 REJECTS = "rejects"
 SPLITS = ("train", "validation", "test")
+RECORD_FORMAT = 2
+"""Of `ctr_tf.data.requests`; another number is another format of the records."""
 
 
 class ManifestError(ValueError):
@@ -86,6 +88,7 @@ class Manifest(Config):
 
     Args:
         schema_fingerprint: of the schema that the records were written with.
+        record_format: how requests are encoded.
         splits: train, validation and test.
         rows: by source: impressions, users, items.
         rejects: rejected rows by reason.
@@ -107,6 +110,7 @@ class Manifest(Config):
     """
 
     schema_fingerprint: str
+    record_format: int = RECORD_FORMAT
     splits: dict[str, SplitManifest]
     rows: dict[str, Rows] = {}
     rejects: dict[str, NonNegativeInt] = {}
@@ -163,8 +167,8 @@ class Manifest(Config):
             check_files: whether every record file must be there in its size.
 
         Raises:
-            ManifestError: no manifest, an unreadable one, a listed file that is missing or whose
-                size or SHA-256 differs.
+            ManifestError: no manifest, an unreadable one, records of another format, a listed
+                file that is missing or whose size or SHA-256 differs.
             ValueError: another schema's fingerprint.
         """
         path = Path(folder) / MANIFEST
@@ -179,6 +183,13 @@ class Manifest(Config):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
             raise ManifestError(f"{path}: {where}: {first['msg']}") from error
+        # The first format was not named.
+        own = manifest.record_format if "record_format" in manifest.model_fields_set else 1
+        if own != RECORD_FORMAT:
+            raise ManifestError(
+                f"{path}: record_format: {own}, but this version reads {RECORD_FORMAT}; prepare "
+                "the data again"
+            )
         if schema is not None:
             schema.check_fingerprint(manifest.schema_fingerprint, path)
         for split in manifest.splits.values() if check_files else ():
@@ -187,6 +198,20 @@ class Manifest(Config):
         for name, digest in manifest.learned.items():
             _check_digest(Path(folder) / name, digest)
         return manifest
+
+
+def vocabulary_path(folder: Path, encoder: str) -> Path:
+    """The file of a vocabulary, one value a line.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    path = Path(folder) / VOCABULARIES / f"{encoder}.txt"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: no vocabulary for {encoder!r}; prepare the data again with this schema"
+        )
+    return path
 
 
 def digest_of(path: Path) -> str:

@@ -1,27 +1,7 @@
-"""TFRecord files of requests: the one place that states what a record holds.
-
-A record is a `tf.train.Example`, one request. N is its number of candidates, L the number of
-behaviours of a sequence, M the number of values of a multi-valued feature.
-
-| key | type | values |
-|---|---|---|
-| `features/<input>` | int64, bytes or float by the input's dtype | axes (B,): 1; (B, M): M; (B, N): N; (B, L): L; (B, N, M) and (B, L, M): all values, flat |
-| `features/<input>/lengths` | int64 | values of each candidate (N) or behaviour (L), for the last two |
-| `features/<sequence>/length` | int64 | L |
-| `labels/<task>` | float | N, 0 or 1; 0 where masked |
-| `weights/<task>` | float | N, sample weight; 0 masks the label |
-| `request/candidates` | int64 | N |
-| `request/id` | bytes | 1 |
-| `request/user` | bytes | 1, with `keys.user`; empty for a row without a user |
-| `request/time` | int64 | 1, Unix seconds, with `keys.time`; the input `request_time` is read from it |
-| `request/items` | bytes | N, with `keys.item` |
-
-`<input>` is the name of every `InputSpec` of `Schema.inputs` but masks, which follow from the
-lengths, and `request_time`. A missing single categorical value, vector id or text is `""` or
-`MISSING_INT`; a missing multi-valued one has no values; a missing number is its default.
+"""TFRecord files; `ctr_tf.data.requests` says what their records hold.
 
 Files are gzipped or plain TFRecords; the bytes of equal records are equal.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctr_tf.data.manifest import STATISTICS, VOCABULARIES
+from ctr_tf.data.manifest import STATISTICS, vocabulary_path
 from ctr_tf.schema import Categorical, Numeric, Schema, Text, Vector
 
 
@@ -56,12 +56,7 @@ class Vocabularies:
         Raises:
             FileNotFoundError: it is not there.
         """
-        path = self.folder / VOCABULARIES / f"{encoder}.txt"
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path}: no vocabulary for {encoder!r}; prepare the data again with this schema"
-            )
-        return path
+        return vocabulary_path(self.folder, encoder)
 
     @property
     def rows(self) -> dict[str, int]:

@@ -1,35 +1,41 @@
-"""Encodes a request as the Example that `ctr_tf.data.records` describes."""
+"""Puts together what `ctr_tf.data.requests` encodes as one request."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Values
-from itertools import chain
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
-from ctr_tf.data.example_proto import Example, serialise
-from ctr_tf.schema import InputSpec
+from ctr_tf.data.requests import Codec, Encoded
+from ctr_tf.schema import Schema
 from pipelines.transforms.catalogue import Items
 from pipelines.transforms.layout import Layout
 from pipelines.transforms.rows import MICROSECONDS, Request
 from pipelines.transforms.sequences import Behaviours, stated
 
-LISTS = {"string": "bytes_list", "int64": "int64_list", "float32": "float_list"}
+
+@lru_cache(maxsize=1)
+def load_codec(schema: str, folder: Path, work: Path) -> Codec:
+    """The codec of a job, held once a process.
+
+    Args:
+        schema: the schema's JSON.
+        folder: with the vocabularies.
+        work: the job's work folder, which no other job has.
+    """
+    return Codec(Schema.from_json(schema), folder)
 
 
 class Plan(NamedTuple):
-    """How one input is put into an Example.
+    """Where the values of one input live.
 
     Args:
-        key: of the feature.
-        kind: which list holds its values.
-        multi: whether a candidate or behaviour has several.
-        group: where the values live.
+        name: of the input.
+        group: of the layout.
         index: their place there.
     """
 
-    key: str
-    kind: str
-    multi: bool
+    name: str
     group: str
     index: int
 
@@ -40,29 +46,28 @@ class Encoder:
     Args:
         layout: where everything is read from.
         items: the catalogue; empty without items.
+        codec: how requests are written.
     """
 
-    def __init__(self, layout: Layout, items: Items):
+    def __init__(self, layout: Layout, items: Items, codec: Codec):
         self._items = items
-        self._keys = layout.schema.keys
+        self._codec = codec
         self._tasks = list(layout.schema.tasks)
         self._single: list[Plan] = []
         self._candidates: list[Plan] = []
         self._sequences: dict[str, list[Plan]] = {name: [] for name in layout.schema.sequences}
-        self._timed = {name for name, s in layout.schema.sequences.items() if s.timestamps}
         self._stated = {
             name: sequence
             for name, sequence in layout.schema.sequences.items()
             if sequence.separator is not None
         }
         for spec in layout.schema.inputs:
-            if spec.feature is not None:
-                self._plans(spec).append(_plan(layout, spec))
-
-    def _plans(self, spec: InputSpec) -> list[Plan]:
-        if spec.sequence is not None:
-            return self._sequences[spec.sequence]
-        return self._candidates if "N" in spec.axes else self._single
+            if spec.feature is None:
+                continue
+            plans = self._candidates if "N" in spec.axes else self._single
+            if spec.sequence is not None:
+                plans = self._sequences[spec.sequence]
+            plans.append(Plan(spec.name, *layout.place(spec.name)))
 
     def encode(
         self,
@@ -71,8 +76,8 @@ class Encoder:
         request: Request,
         behaviours: dict[str, Behaviours],
         negatives: list[bytes],
-    ) -> bytes:
-        """The serialised Example of a request.
+    ) -> Encoded:
+        """Encodes a request.
 
         Args:
             user: the user's id.
@@ -81,68 +86,38 @@ class Encoder:
             behaviours: of every sequence that is built from the log.
             negatives: ids of sampled negatives, candidates after those of the log.
         """
-        example = Example()
-        put = example.features.feature
-        shared = request.rows[0].shared
-        for plan in self._single:
-            source = values if plan.group == "user" else shared
-            value = source[plan.index]
-            _put(put, plan, value if plan.multi else (value,))
+        rows, shared = request.rows, request.rows[0].shared
+        ids = [row.item for row in rows] + negatives
+        features = {
+            name: (values if group == "user" else shared)[index]
+            for name, group, index in self._single
+        }
+        for name, group, index in self._candidates:
+            if group == "item":
+                features[name] = [self._items[item][index] for item in ids]
+            else:
+                features[name] = [row.candidate[index] for row in rows]
         for name, plans in self._sequences.items():
             found = behaviours.get(name)
             if found is None:
                 columns = tuple(shared[plan.index] for plan in plans)
                 found = stated(self._stated[name], columns)
-            put[f"features/{name}/length"].int64_list.value.append(found.length)
-            for plan, column in zip(plans, found.attributes):
-                _put_each(put, plan, column)
-            if name in self._timed:
-                _put(put, Plan(f"features/{name}_time", "int64_list", False, "", 0), found.times)
-        self._put_candidates(put, request, negatives)
-        self._put_keys(put, user, request)
-        return serialise(example)
-
-    def _put_candidates(self, put: object, request: Request, negatives: list[bytes]) -> None:
-        ids = [row.item for row in request.rows] + negatives
-        for plan in self._candidates:
-            if plan.group == "item":
-                column = [self._items[item][plan.index] for item in ids]
-            else:
-                column = [row.candidate[plan.index] for row in request.rows]
-            _put_each(put, plan, column)
-        for index, task in enumerate(self._tasks):
-            labels = [row.labels[index] for row in request.rows] + [0.0] * len(negatives)
-            weights = [row.weights[index] for row in request.rows] + [1.0] * len(negatives)
-            put[f"labels/{task}"].float_list.value.extend(labels)
-            put[f"weights/{task}"].float_list.value.extend(weights)
-        put["request/candidates"].int64_list.value.append(len(ids))
-        if self._keys.item:
-            put["request/items"].bytes_list.value.extend(ids)
-
-    def _put_keys(self, put: object, user: bytes, request: Request) -> None:
-        put["request/id"].bytes_list.value.append(request.id)
-        if self._keys.user:
-            put["request/user"].bytes_list.value.append(user)
-        if self._keys.time:
-            put["request/time"].int64_list.value.append(request.time // MICROSECONDS)
-
-
-def _plan(layout: Layout, spec: InputSpec) -> Plan:
-    group, index = layout.place(spec.name)
-    return Plan(f"features/{spec.name}", LISTS[spec.dtype], "M" in spec.axes, group, index)
-
-
-def _put(put: object, plan: Plan, values: Values) -> None:
-    found = getattr(put[plan.key], plan.kind)
-    found.SetInParent()
-    found.value.extend(values)
-
-
-def _put_each(put: object, plan: Plan, column: Values) -> None:
-    if not plan.multi:
-        _put(put, plan, column)
-        return
-    _put(put, plan, list(chain.from_iterable(column)))
-    lengths = put[f"{plan.key}/lengths"].int64_list
-    lengths.SetInParent()
-    lengths.value.extend(map(len, column))
+            features |= {plan.name: own for plan, own in zip(plans, found.attributes)}
+            features[f"{name}_time"] = found.times
+        sampled = len(negatives)
+        found = {
+            "id": request.id,
+            "user": user,
+            "time": request.time // MICROSECONDS,
+            "items": ids,
+            "features": features,
+            "labels": {
+                task: [row.labels[index] for row in rows] + [0.0] * sampled
+                for index, task in enumerate(self._tasks)
+            },
+            "weights": {
+                task: [row.weights[index] for row in rows] + [1.0] * sampled
+                for index, task in enumerate(self._tasks)
+            },
+        }
+        return self._codec.encode(found)

@@ -17,9 +17,10 @@ import apache_beam as beam
 
 from ctr_tf.data.config import PrepareConfig
 from ctr_tf.data.manifest import SPLITS
-from ctr_tf.data.records import RecordWriter
+from ctr_tf.data.requests import Encoded, RequestWriter
+from ctr_tf.schema import Schema
 from pipelines.transforms.catalogue import load_items
-from pipelines.transforms.examples import Encoder
+from pipelines.transforms.examples import Encoder, load_codec
 from pipelines.transforms.ingest import Folders, save_summary
 from pipelines.transforms.layout import Layout
 from pipelines.transforms.negatives import NegativeSampler
@@ -42,28 +43,29 @@ class SplitFile:
     Args:
         name: path within the output folder.
         folders: where the job writes.
+        schema: what a request holds.
         config: compression, and the seed of the order.
-        tasks: names of the tasks.
     """
 
-    def __init__(self, name: str, folders: Folders, config: PrepareConfig, tasks: list[str]):
+    def __init__(self, name: str, folders: Folders, schema: Schema, config: PrepareConfig):
         self._path = folders.output / name
         self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")
         # A runner may run the same step twice at once; each has its own spill.
         self._spilled = folders.work / f"{self._path.parent.name}{self._partial.name}"
         self._spill: Spill | None = None
+        self._schema = schema
         self._config = config
         self._name = name
         self._seed = b"order %d" % config.seed
-        self._tasks = [(f"positives {task}", f"labelled {task}") for task in tasks]
+        self._tasks = [(f"positives {task}", f"labelled {task}") for task in schema.tasks]
         self._first, self._last = math.inf, -math.inf
         self.counts: Counter[str] = Counter()
 
-    def write(self, record: bytes, request: Request, negatives: int) -> None:
+    def write(self, encoded: Encoded, request: Request, negatives: int) -> None:
         """Appends a request."""
         if self._spill is None:
             self._spill = Spill(self._spilled)
-        self._spill.append(self._place(request.key), record)
+        self._spill.append(self._place(request.key), marshal.dumps(tuple(encoded)))
         counts = self.counts
         counts["requests"] += 1
         counts["candidates"] += len(request.rows) + negatives
@@ -81,9 +83,9 @@ class SplitFile:
         if self._spill is not None:
             found["times"] = (self._first // MICROSECONDS, self._last // MICROSECONDS)
             self._spill.close()
-            with RecordWriter(self._partial, self._config.compression) as writer:
-                for _, record in read_spill(self._spilled):
-                    writer.write(record)
+            with RequestWriter(self._partial, self._schema, self._config.compression) as writer:
+                for _, blob in read_spill(self._spilled):
+                    writer.write(Encoded(*marshal.loads(blob)))
             self._spilled.unlink()
             os.replace(self._partial, self._path)
             size = self._path.stat().st_size
@@ -115,7 +117,8 @@ class WriteRecords(beam.DoFn):
         """Emits the name of the shard."""
         layout, config = self._layout, self._layout.config
         self._items = load_items(self._folders.items) if config.items else {}
-        self._encoder = Encoder(layout, self._items)
+        codec = load_codec(layout.schema.to_json(), self._folders.output, self._folders.work)
+        self._encoder = Encoder(layout, self._items, codec)
         self._built = [
             name for name, found in layout.schema.sequences.items() if found.separator is None
         ]
@@ -123,8 +126,9 @@ class WriteRecords(beam.DoFn):
         self._warnings: Counter[str] = Counter()
         suffix = ".gz" if config.compression == "gzip" else ""
         part = f"part-{shard:05d}-of-{config.shards:05d}.tfrecord{suffix}"
-        tasks = list(layout.schema.tasks)
-        files = [SplitFile(f"{split}/{part}", self._folders, config, tasks) for split in SPLITS]
+        files = [
+            SplitFile(f"{split}/{part}", self._folders, layout.schema, config) for split in SPLITS
+        ]
         for user in read_users(layout, self._folders, self._boundaries, shard):
             self._write(user, files)
         summary = {split: file.close() for split, file in zip(SPLITS, files)}
@@ -150,8 +154,8 @@ class WriteRecords(beam.DoFn):
                 self._warnings[DIFFERS] += 1
             negatives = self._negatives(request, met)
             behaviours = {name: found.before(request.time) for name, found in histories.items()}
-            record = self._encoder.encode(user.id, user.values, request, behaviours, negatives)
-            files[split].write(record, request, len(negatives))
+            encoded = self._encoder.encode(user.id, user.values, request, behaviours, negatives)
+            files[split].write(encoded, request, len(negatives))
         present = set(user.splits)
         for split in present if user.id else ():
             files[split].counts["users"] += 1

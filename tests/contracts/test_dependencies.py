@@ -37,6 +37,7 @@ LIGHT = [
     "data/example_proto.py",
     "data/manifest.py",
     "data/records.py",
+    "data/requests.py",
     "datasets",
     "evaluation/config.py",
     "export/config.py",

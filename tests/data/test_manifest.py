@@ -62,3 +62,14 @@ def test_unreadable_manifest(folder, content, message):
     (folder / "manifest.json").write_text(content)
     with pytest.raises(ManifestError, match=message):
         Manifest.read(folder)
+
+
+@pytest.mark.parametrize("stated", [None, 1, 99])
+def test_records_of_another_format(folder, stated):
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    del content["record_format"]
+    path.write_text(json.dumps(content | ({} if stated is None else {"record_format": stated})))
+    message = f"record_format: {stated or 1}, but this version reads 2; prepare the data again"
+    with pytest.raises(ManifestError, match=message):
+        Manifest.read(folder)

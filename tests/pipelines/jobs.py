@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 
 from ctr_tf.data.config import PrepareConfig
-from ctr_tf.data.example_proto import Example
-from ctr_tf.data.manifest import Manifest
-from ctr_tf.data.records import read_records
+from ctr_tf.data.manifest import SCHEMA, Manifest
+from ctr_tf.data.requests import Codec, Request, read_requests
 from ctr_tf.schema import Schema
 from pipelines.prepare import run
 from pipelines.transforms.layout import Layout, resolve
@@ -49,23 +48,44 @@ def layout(root: Path, schema: dict, **config) -> Layout:
     )
 
 
-def decode(record: bytes) -> dict[str, list]:
-    """The values of an Example by key, bytes as text."""
-    found = {}
-    for key, feature in Example.FromString(record).features.feature.items():
-        values = getattr(feature, feature.WhichOneof("kind")).value
-        found[key] = [v.decode() if isinstance(v, bytes) else v for v in values]
-    return found
+def decode(schema: Schema, request: Request) -> dict[str, list]:
+    """The values of a request, flat and by key, bytes as text."""
+    found = {"request/candidates": [len(next(iter(request["labels"].values())))]}
+    for kind in ("labels", "weights"):
+        found |= {f"{kind}/{task}": list(values) for task, values in request[kind].items()}
+    for key in ("id", "user", "time", "items"):
+        if key in request:
+            value = request[key]
+            found[f"request/{key}"] = value if isinstance(value, list) else [value]
+    for spec in schema.inputs:
+        if spec.name not in request["features"]:
+            continue
+        value = request["features"][spec.name]
+        if spec.sequence is not None:
+            found[f"features/{spec.sequence}/length"] = [len(value)]
+        if len(spec.axes) == 3:
+            found[f"features/{spec.name}/lengths"] = [len(own) for own in value]
+            value = [one for own in value for one in own]
+        value = value if isinstance(value, list) else [value]
+        found[f"features/{spec.name}"] = value
+    return {
+        key: [v.decode() if isinstance(v, bytes) else v for v in values]
+        for key, values in found.items()
+    }
+
+
+def read_file(path: Path) -> list[dict[str, list]]:
+    """The decoded requests of a record file of a prepared folder."""
+    folder = path.parents[1]
+    schema = Schema.from_json((folder / SCHEMA).read_text(encoding="utf-8"))
+    return [decode(schema, request) for request in read_requests(path, Codec(schema, folder))]
 
 
 def read_split(folder: Path, split: str) -> dict[str, dict]:
     """The requests of a split by id; none where the split is empty."""
     manifest = Manifest.read(folder)
-    records = [
-        decode(record)
-        for file in manifest.splits[split].files
-        for record in read_records(folder / file.name)
-    ]
+    files = manifest.splits[split].files
+    records = [request for file in files for request in read_file(folder / file.name)]
     found = {record["request/id"][0]: record for record in records}
     assert len(found) == len(records) == manifest.splits[split].requests
     return found

@@ -6,10 +6,9 @@ from collections import Counter
 import pytest
 
 from ctr_tf.data.config import Negatives
-from ctr_tf.data.records import read_records
 from pipelines.transforms import write
 from pipelines.transforms.negatives import NegativeSampler
-from tests.pipelines.jobs import SHOP, SHOP_COLUMNS, decode, prepare, read_split, write_csv
+from tests.pipelines.jobs import SHOP, SHOP_COLUMNS, prepare, read_file, read_split, write_csv
 
 ITEMS = [b"%03d" % n for n in range(100)]
 
@@ -174,9 +173,7 @@ def test_request_ids_that_start_anew_with_each_user_share_no_randomness(tmp_path
     )
     found = {
         split: [
-            decode(record)
-            for path in (tmp_path / "out" / split).iterdir()
-            for record in read_records(path)
+            request for path in (tmp_path / "out" / split).iterdir() for request in read_file(path)
         ]
         for split in ("train", "validation", "test")
     }

@@ -14,7 +14,6 @@ import yaml
 
 from ctr_tf.data.config import InputConfig
 from ctr_tf.data.manifest import Manifest, ManifestError
-from ctr_tf.data.records import read_records
 from ctr_tf.schema import Schema
 from pipelines import prepare as module
 from pipelines.prepare import main
@@ -23,8 +22,8 @@ from pipelines.transforms.errors import PrepareError
 from tests.pipelines.jobs import (
     SHOP,
     SHOP_COLUMNS,
-    decode,
     prepare,
+    read_file,
     read_rejects,
     read_split,
     write_csv,
@@ -547,7 +546,7 @@ def test_requests_lie_in_an_order_that_mixes_users(tmp_path):
     def users(seed):
         prepare(tmp_path, SHOP, shards=1, seed=seed)
         (path,) = (tmp_path / "out" / "train").iterdir()
-        return [decode(record)["request/user"][0] for record in read_records(path)]
+        return [request["request/user"][0] for request in read_file(path)]
 
     found = users(1)
     # User after user there would be 380 neighbours of one user; by chance there are 20.
@@ -562,7 +561,7 @@ def test_the_order_of_requests_is_fixed(tmp_path, key):
     write_csv(tmp_path / "log.csv", [*SHOP_COLUMNS, "session"], rows)
     prepare(tmp_path, schema, shards=1, seed=7)
     (path,) = (tmp_path / "out" / "train").iterdir()
-    records = [decode(record) for record in read_records(path)]
+    records = read_file(path)
     found = [(r["request/user"][0], r["request/id"][0]) for r in records]
 
     def place(request):
