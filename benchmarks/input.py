@@ -192,16 +192,22 @@ def write(folder: Path, runs: list[dict], table: list[dict]) -> Path:
     return write_text(folder / "input.md", "\n".join(page(runs, table)) + "\n")
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
-    parser.add_argument("--workloads", nargs="+", default=["w1", "w2", "w2_200"])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=262_144, help="the most rows of a workload")
-    parser.add_argument("--seconds", type=float, default=10.0, help="the least time of a run")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
-    options = parser.parse_args()
+    found = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    found.add_argument("--workspace", type=Path, default=Path("workspace"))
+    workloads = list(dict.fromkeys(workload for workload, _ in CASES))
+    found.add_argument("--workloads", nargs="+", choices=workloads, default=workloads)
+    found.add_argument("--repeats", type=int, default=3)
+    found.add_argument("--rows", type=int, default=262_144, help="the most rows of a workload")
+    found.add_argument("--seconds", type=float, default=10.0, help="the least time of a run")
+    found.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    return found
+
+
+def main() -> None:
+    """Runs what is not there yet and writes the tables after each run."""
+    options = parser().parse_args()
     table, runs = sizes(options.workspace), []
     for repeat in range(1, options.repeats + 1):
         for workload, model in CASES:

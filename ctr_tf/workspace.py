@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ctr_tf.config import Experiment, fingerprint
-from ctr_tf.data.manifest import MANIFEST
+from ctr_tf.data.manifest import MANIFEST, RECORD_FORMAT
 from ctr_tf.schema import Vector
 
 
@@ -71,7 +71,7 @@ class Workspace:
         stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in self.sources()]
         ignored = ("runner", "runner_options")
         settings = {key: value for key, value in own["prepare"].items() if key not in ignored}
-        return fingerprint([own["schema"], settings, stats])
+        return fingerprint([RECORD_FORMAT, own["schema"], settings, stats])
 
     @property
     def prepared(self) -> Path:

@@ -51,20 +51,20 @@ def requests(
         rows: (R, N) numbers of rows: the user's side is the first one's, each is a candidate.
     """
     candidate = [n for n, f in schema.features.items() if f.side == "candidate"]
-    names = (*workload.fields, *(f"history_{name}" for name in workload.history))
-    texts = {name: np.char.mod(b"%d", arrays[name]).tolist() for name in names}
     numbers = arrays.get("numeric", np.zeros((workload.rows, 0), np.float32)).tolist()
     labels = arrays["label"].tolist()
+    ids = {name: arrays[name].tolist() for name in workload.fields}
     for number, own in enumerate(rows.tolist()):
         first = own[0]
-        features = {name: texts[name][first] for name in workload.fields if name not in candidate}
+        features = {name: b"%d" % ids[name][first] for name in ids if name not in candidate}
         for name in candidate:
-            if name in texts:
-                features[name] = [texts[name][row] for row in own]
+            if name in ids:
+                features[name] = [b"%d" % ids[name][row] for row in own]
         for place in range(workload.numeric):
             features[f"n{place}"] = [numbers[row][place] for row in own]
         for name in workload.history:
-            features[f"history_{name}"] = texts[f"history_{name}"][first][: arrays["length"][first]]
+            behaviours = arrays[f"history_{name}"][first, : arrays["length"][first]]
+            features[f"history_{name}"] = [b"%d" % value for value in behaviours.tolist()]
         time = 1_700_000_000 + number
         yield {
             "id": b"%s:%d" % (features["u0"], time) if workload.length else b"log.csv:%d" % number,

@@ -141,7 +141,8 @@ class InputConfig(Config):
     Args:
         batch_size: impressions a batch, over all replicas: a batch holds whole requests with
             about so many valid candidates.
-        shuffle_buffer: records of the shuffle buffer; 0 reads in the order of the files.
+        shuffle_buffer: requests that are permuted at a time, rounded up to whole windows; 0 reads
+            in the order of the files.
         window: batches that are cut together. Within a window requests are sorted by their number
             of candidates and length of behaviours, so that a batch is padded little; its batches
             hold equal shares of the window's impressions and come in random order. 1 sorts

@@ -194,7 +194,7 @@ class Input:
 
         names = [str(self._paths[file.name]) for file in files]
         return tf.data.Dataset.from_tensor_slices(names).interleave(
-            read, cycle_length=8, num_parallel_calls=_parallel(2), deterministic=True
+            read, cycle_length=8, num_parallel_calls=_parallel(2)
         )
 
     def _batched(
@@ -273,11 +273,14 @@ class Input:
             return parsed
 
         parallel = _parallel(self.config.parallel)
-        return requests.map(parse, parallel, deterministic=True).prefetch(self.config.prefetch)
+        return requests.map(parse, parallel).prefetch(self.config.prefetch)
 
 
 def _parallel(calls: int) -> int | None:
-    """Calls at once: one, which is None, where operations are deterministic."""
+    """Calls at once; none where operations are to be deterministic, which tf.data would refuse.
+
+    The order of a dataset is that of its input in any case.
+    """
     return None if is_op_determinism_enabled() else calls
 
 

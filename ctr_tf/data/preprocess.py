@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ctr_tf.data.requests import feature_of
 from ctr_tf.data.vocabularies import Vocabularies
 from ctr_tf.schema import Categorical, InputSpec, Numeric, Schema, Text, Vector
-from ctr_tf.schema.features import MISSING_INT, AnyFeature
+from ctr_tf.schema.features import MISSING_INT
 from ctr_tf.schema.text import DELIMITERS
 
 
@@ -65,19 +66,14 @@ class Preprocessor(tf.Module):
     def filled(self, name: str, value: tf.Tensor) -> tf.Tensor:
         """A preprocessed input with behaviour and value axes of 1 at least."""
         spec = self.specs[name]
-        words = spec.feature is not None and isinstance(self._feature(spec), Text)
+        words = spec.feature is not None and isinstance(feature_of(self.schema, spec), Text)
         return value if words else _fill(value, spec)
-
-    def _feature(self, spec: InputSpec) -> AnyFeature:
-        if spec.sequence is not None:
-            return self.schema.attribute(spec.sequence, spec.feature)
-        return self.schema.features[spec.feature]
 
     def values(self, spec: InputSpec, value: tf.Tensor) -> tf.Tensor:
         """Preprocesses values of one input, of any shape; text gets one more axis, its words."""
         if spec.feature is None:
             return value
-        feature = self._feature(spec)
+        feature = feature_of(self.schema, spec)
         encoder = self.schema.encoder(spec.feature, spec.sequence)
         if isinstance(feature, Numeric):
             return self._number(encoder, feature, value)

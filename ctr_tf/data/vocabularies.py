@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf.data.manifest import STATISTICS, vocabulary_path
+from ctr_tf.data.requests import sizes_of
 from ctr_tf.schema import Categorical, Numeric, Schema, Text, Vector
 
 
@@ -64,10 +65,7 @@ class Vocabularies:
         found = {}
         for name, spec in self.schema.encoders.items():
             if isinstance(spec, (Categorical, Text)):
-                if spec.encoding == "hashed":
-                    found[name] = 1 + spec.size
-                else:
-                    found[name] = 1 + self.sizes.get(name, spec.size) + spec.oov
+                found[name] = 1 + sum(sizes_of(spec, self.sizes.get(name, 0)))
         return found
 
     @property

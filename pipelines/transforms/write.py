@@ -100,7 +100,7 @@ class SplitFile:
 @beam.typehints.with_input_types(int)
 @beam.typehints.with_output_types(str)
 class WriteRecords(beam.DoFn):
-    """Writes the TFRecord files of one shard, holding one user at a time.
+    """Writes the TFRecord files of one shard, holding the vocabularies and one user at a time.
 
     Args:
         layout: where everything is read from.
