@@ -81,7 +81,7 @@ def write_prepared(
 
 
 def _learn(folder: Path, schema: Schema, requests: list[dict]) -> None:
-    (folder / VOCABULARIES).mkdir(exist_ok=True)
+    (folder / VOCABULARIES).mkdir(parents=True, exist_ok=True)
     statistics = {}
     for name, feature in schema.encoders.items():
         own = [

@@ -9,6 +9,7 @@ import tempfile
 import numpy as np
 import pytest
 
+from ctr_tf.data import input as input_module
 from ctr_tf.data import requests as requests_module
 from ctr_tf.data.config import InputConfig
 from ctr_tf.data.input import Input
@@ -171,6 +172,14 @@ def test_one_request_larger_than_a_batch_leaves_no_batch_empty(tmp_path):
     data = Input(tmp_path, SCHEMA, InputConfig(batch_size=16, window=8))
     batches = request_ids(data.training(0))
     assert len(batches) == data.batches("train") and all(batches)
+
+
+def test_deterministic_operations_run_one_at_a_time_and_say_nothing(folder, monkeypatch, recwarn):
+    data = Input(folder, SCHEMA, InputConfig(batch_size=32))
+    expected = request_ids(data.training(0))
+    monkeypatch.setattr(input_module, "is_op_determinism_enabled", lambda: True)
+    assert request_ids(data.training(0)) == expected
+    assert not [str(each.message) for each in recwarn if "deterministic" in str(each.message)]
 
 
 def test_empty_split_is_an_error(folder):
