@@ -352,6 +352,6 @@ def test_a_corrupt_record_met_in_training_is_named(tmp_path):
     path.write_bytes(content)
     config = DeepFMConfig(embedding={"width": 4}, units=[8])
     factory = lambda: CTRModel(schema, config, data.preprocessor.rows)
-    with pytest.raises(CorruptRecordError, match="tfrecord: record 7: .*checksum"):
+    with pytest.raises(CorruptRecordError, match="tfrecord: record 0: .*checksum"):
         with data.naming_corruption("train"):
             run(factory, data, TrainConfig(), tmp_path / "run")
