@@ -1,4 +1,4 @@
-"""Trains our DIN and DCN-v2 and FuxiCTR's on the same prepared rows, and tabulates both.
+"""Trains our DIN and DCN-v2, with lazy and with dense Adam, and FuxiCTR's on the same rows.
 
     make -C benchmarks/peers
     python benchmarks/peers/compare.py --workspace workspace
@@ -28,14 +28,16 @@ from benchmarks.peers import rows, summary
 from ctr_tf import metrics, stages
 from ctr_tf.config import Experiment, load
 from ctr_tf.data.manifest import Manifest
-from ctr_tf.optimizers.config import OptimizerConfig
+from ctr_tf.optimizers.config import OptimizerConfig, TableOptimizerConfig
 from ctr_tf.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 CONFIGS = {"time": "{}.yaml", "last": "{}_last.yaml"}
 MODELS = ("din", "dcn_v2")
-SCRIPTS = {"ctr_tf": "ours_run.py", "fuxictr": "fuxictr_run.py"}
+SCRIPTS = {"ctr_tf": "ours_run.py", "ctr_tf_dense": "ours_run.py", "fuxictr": "fuxictr_run.py"}
+# Of our stack, besides the configuration of the model.
+OVERRIDES = {"ctr_tf_dense": ["train.tables.rows=all"]}
 
 
 def peer_arguments(experiment: Experiment) -> dict:
@@ -49,7 +51,8 @@ def peer_arguments(experiment: Experiment) -> dict:
         "model.embedding.l2": model.embedding.l2 == 0,
         "model.embedding.tables": not model.embedding.tables,
         "model.rank": getattr(model, "rank", None) is None,
-        "train.dense": train.dense == OptimizerConfig() and train.tables is None,
+        "train.dense": train.dense == OptimizerConfig(),
+        "train.tables": train.tables in (None, TableOptimizerConfig(rows="all")),
         "train.accumulate_steps": train.accumulate_steps == 1,
         "train.early_stopping": train.early_stopping is None,
         "train.validate_every": train.validate_every is None,
@@ -128,6 +131,7 @@ class Comparison:
         options = self.options
         config = ROOT / "configs" / "movielens" / CONFIGS[split].format(model)
         overrides = [f"train.seed={seed}", f"train.epochs={options.epochs}"]
+        overrides += OVERRIDES.get(stack, [])
         if options.max_steps:
             overrides.append(f"train.max_steps={options.max_steps}")
         workspace = Workspace(self.root, load(config, overrides))
@@ -146,7 +150,7 @@ class Comparison:
             "data": digest(prepared, Manifest.read(prepared, experiment.log)),
             "arguments": peer_arguments(experiment),
         }
-        if stack == "ctr_tf":
+        if SCRIPTS[stack] == "ours_run.py":
             # Runs of other defaults are others.
             settings["resolved"] = {
                 "model": experiment.model.model_dump(mode="json"),
@@ -161,7 +165,7 @@ class Comparison:
                 print(f"{name}: done before")
                 return found
         spec = settings | {"output": str(self.folder / f"{name}.npz")}
-        if stack == "ctr_tf":
+        if SCRIPTS[stack] == "ours_run.py":
             spec |= {"workspace": str(self.root), "config": str(config), "overrides": overrides}
         else:
             spec |= {"rows": str(self._rows(prepared))}
@@ -186,8 +190,9 @@ class Comparison:
     def _train(self, name: str, stack: str, spec: dict) -> None:
         path = self.folder / f"{name}.spec.json"
         write_text(path, json.dumps(spec, indent=2))
-        python = sys.executable if stack == "ctr_tf" else str(self.options.peer_python)
-        environment = os.environ | {"PYTHONPATH": str(ROOT)} if stack == "ctr_tf" else os.environ
+        python, environment = str(self.options.peer_python), os.environ
+        if SCRIPTS[stack] == "ours_run.py":
+            python, environment = sys.executable, os.environ | {"PYTHONPATH": str(ROOT)}
         command = [python, str(HERE / SCRIPTS[stack]), str(path)]
         done = subprocess.run(command, env=environment)
         if done.returncode:

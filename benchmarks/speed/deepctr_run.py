@@ -91,7 +91,10 @@ def main() -> None:
     )
     clock = measure.Clock(options.warm_up, options.steps, options.seconds)
     data = tf_loop.batches(workload, arrays, NAMES)
-    loss = tf_loop.fit(tf.keras, model, data, clock, options.steps_per_call)
+    if workload.scoring:
+        loss = tf_loop.predict(tf.keras, model, data, clock, options.steps_per_call)
+    else:
+        loss = tf_loop.fit(tf.keras, model, data, clock, options.steps_per_call)
     measure.report(
         clock,
         workload.batch,

@@ -148,11 +148,16 @@ def main() -> None:
             verbose=0,
             **({"embedding_dim": WIDTH, **DIN_ARGUMENTS} if options.model == "din" else {}),
         )
-    model.train()
+    model.train(not workload.scoring)
     clock = measure.Clock(options.warm_up, options.steps, options.seconds)
+    loss = None
     for batch in batches(workload, arrays):
-        # The library reads the loss of each step.
-        loss = model.train_step(batch).item()
+        if workload.scoring:
+            with torch.no_grad():
+                model.forward(batch)["y_pred"].numpy()
+        else:
+            # The library reads the loss of each step.
+            loss = model.train_step(batch).item()
         if not clock.more():
             break
     measure.report(

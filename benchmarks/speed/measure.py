@@ -117,7 +117,9 @@ def peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def report(clock: Clock, batch: int, loss: float, parameters: int, versions: dict, **more) -> None:
+def report(
+    clock: Clock, batch: int, loss: float | None, parameters: int, versions: dict, **more
+) -> None:
     """Prints the result, one line of JSON, with whatever more there is to say."""
     samples = clock.timed * batch
     found = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -106,6 +107,35 @@ def batches(
     return rows.map(batch, 2).prefetch(2)
 
 
+def trained(
+    model: CTRModel, data: tf.data.Dataset, clock: measure.Clock, options: argparse.Namespace
+) -> list[float]:
+    """Trains while the clock wants more; returns the loss of each step."""
+    train = TrainConfig(**json.loads(options.set))
+    optimizer = build_optimizer(model, train.optimizers(1000))
+    step = TrainStep(model, optimizer, tf.distribute.get_strategy(), {}, train.xla)
+    iterator, losses = iter(data), []
+    wanted, profiled = True, False
+    while wanted:
+        if options.profile and clock.warm and not profiled:
+            tf.profiler.experimental.start(str(options.profile))
+            profiled = True
+        losses += step(iterator, options.steps_per_call).losses.tolist()
+        wanted = clock.more(options.steps_per_call)
+    if profiled:
+        tf.profiler.experimental.stop()
+    return losses
+
+
+def scored(model: CTRModel, data: tf.data.Dataset, clock: measure.Clock) -> None:
+    """Scores batches as `ctr_tf.evaluation.predict` does while the clock wants more."""
+    score = tf.function(lambda features: model.scores(model(features)), reduce_retracing=True)
+    for batch in data:
+        score(batch["features"])["click"].numpy()
+        if not clock.more():
+            break
+
+
 def main() -> None:
     """Prints one line of JSON."""
     parser = measure.options(MODELS)
@@ -117,28 +147,20 @@ def main() -> None:
     arrays = measure.load(options.arrays)
     keras.utils.set_random_seed(1)
     model = model_of(workload, options.model)
-    train = TrainConfig(**json.loads(options.set))
-    optimizer = build_optimizer(model, train.optimizers(1000))
-    step = TrainStep(model, optimizer, tf.distribute.get_strategy(), {}, train.xla)
-    iterator = iter(batches(workload, arrays, row_wise=options.row_wise))
+    data = batches(workload, arrays, row_wise=options.row_wise)
     clock = measure.Clock(options.warm_up, options.steps, options.seconds)
-    wanted, profiled, first_losses = True, False, None
-    while wanted:
-        if options.profile and clock.warm and not profiled:
-            tf.profiler.experimental.start(str(options.profile))
-            profiled = True
-        stats = step(iterator, options.steps_per_call)
-        first_losses = first_losses or stats.losses.tolist()
-        wanted = clock.more(options.steps_per_call)
-    if profiled:
-        tf.profiler.experimental.stop()
+    losses: list[float] = []
+    if workload.scoring:
+        scored(model, data, clock)
+    else:
+        losses = trained(model, data, clock, options)
     measure.report(
         clock,
         workload.batch,
-        float(stats.losses[-1]),
+        losses[-1] if losses else None,
         sum(int(np.prod(weight.shape)) for weight in model.trainable_variables),
         {"tensorflow": tf.__version__, "keras": keras.__version__},
-        first_losses=first_losses,
+        first_losses=losses[: options.steps_per_call],
     )
 
 

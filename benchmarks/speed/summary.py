@@ -23,6 +23,8 @@ CASES = {
     ("w1_large", "deepfm"): "W1 with tables ten times larger, DeepFM",
     ("w2", "din"): "W2, DIN, L = 50",
     ("w2_200", "din"): "W2, DIN, L = 200",
+    ("w2_scored", "din"): "W2, DIN, L = 50, scoring batches of 1,000",
+    ("w2_200_scored", "din"): "W2, DIN, L = 200, scoring batches of 1,000",
 }
 COLUMNS = (
     "workload", "model", "side", "repeat", "outcome", "samples_per_second", "peak_mib",
@@ -45,7 +47,8 @@ DIFFERENCES = {
     ],
 }
 DIFFERENCES["w1_large", "deepfm"] = DIFFERENCES["w1", "deepfm"]
-DIFFERENCES["w2_200", "din"] = DIFFERENCES["w2", "din"]
+for _workload in ("w2_200", "w2_scored", "w2_200_scored"):
+    DIFFERENCES[_workload, "din"] = DIFFERENCES["w2", "din"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,10 @@ BARS = (
     Bar("w2", "din", "ours", "deepctr", 3.0),
     Bar("w2_200", "din", "ours", "fuxictr", 4.0),
     Bar("w2_200", "din", "ours", "deepctr", 3.0),
+    Bar("w2_scored", "din", "ours", "fuxictr", 4.0),
+    Bar("w2_scored", "din", "ours", "deepctr", 2.0),
+    Bar("w2_200_scored", "din", "ours", "fuxictr", 4.0),
+    Bar("w2_200_scored", "din", "ours", "deepctr", 2.0),
 )
 
 
@@ -195,7 +202,8 @@ def _row(side: str, runs: list[dict], times: float | None) -> str:
     cells.append(f"{median(busy):.1f}")
     cells.append(f"{max(run['peak_mib'] for run in done):,}")
     cells.append("–" if times is None else f"{times:.2f}")
-    cells.append(f"{median(run['loss'] for run in done):.3f}")
+    losses = [run["loss"] for run in done if run["loss"] is not None]
+    cells.append(f"{median(losses):.3f}" if losses else "–")
     cells.append(f"{done[0]['parameters']:,}")
     return f"| {' | '.join(cells)} |"
 

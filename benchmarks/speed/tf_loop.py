@@ -69,6 +69,21 @@ def fit(keras: ModuleType, model, data: tf.data.Dataset, clock: Clock, steps: in
     return float(timed.loss)
 
 
+def predict(keras: ModuleType, model, data: tf.data.Dataset, clock: Clock, steps: int) -> None:
+    """Scores by `predict` while the clock wants more; arguments as of `fit`."""
+
+    class Timed(keras.callbacks.Callback):
+        def on_predict_batch_end(self, batch, logs=None):
+            if not clock.more(steps):
+                # `predict` has no other way to stop.
+                raise StopIteration
+
+    try:
+        model.predict(data, steps=10**6 * steps, verbose=0, callbacks=[Timed()])
+    except StopIteration:
+        pass
+
+
 def parameters(model) -> int:
     """Trainable numbers."""
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)

@@ -22,6 +22,7 @@ class Workload:
         history: the fields that every behaviour has.
         used: ids of each field that occur; all by default.
         impressions: of each request, which share all but the fields of a behaviour.
+        scoring: whether batches are scored instead of trained on.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Workload:
     history: tuple[str, ...] = ()
     used: int | None = None
     impressions: int = 1
+    scoring: bool = False
 
 
 W1 = Workload("w1", 4096, 500_000, {f"c{i}": 100_000 for i in range(26)}, numeric=13)
@@ -62,6 +64,8 @@ WORKLOADS = {
     "w1_large": replace(W1, name="w1_large", fields={f"c{i}": 1_000_000 for i in range(26)}),
     "w2": W2,
     "w2_200": replace(W2, name="w2_200", length=200),
+    "w2_scored": replace(W2, name="w2_scored", batch=1000, scoring=True),
+    "w2_200_scored": replace(W2, name="w2_200_scored", batch=1000, length=200, scoring=True),
 }
 WORKLOADS |= {workload.name: workload for workload in W3.values()}
 # Tables of that many million rows in all, of which the same number of ids occurs.
