@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="+", choices=workloads, default=workloads)
     parser.add_argument("--models", nargs="+", choices=models, default=models)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0, help="the least time of a run")
+    parser.add_argument("--seconds", type=float, default=5.0, help="the least time of a run")
     parser.add_argument("--limit", type=float, default=600.0, help="the most seconds of a process")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
