@@ -82,8 +82,9 @@ def arguments(side: Side, workload: str, seconds: float) -> list[str]:
     if workload in ("w1_large", "rows_10m", "rows_50m") and side.dense:
         # Seconds a step.
         steps, warm_up, per_call = 3, 2, 1
-    elif workload == "w2_200":
-        warm_up = 10
+    elif workload.startswith("w2"):
+        # Numbers of behaviours differ from batch to batch, and each new size is compiled.
+        warm_up = 20 if "200" in workload else 60
     elif workload.startswith("w3"):
         warm_up, per_call = 5, 5
     found = ["--steps", steps, "--warm-up", warm_up, "--steps-per-call", per_call]

@@ -13,6 +13,7 @@ import tensorflow as tf
 from benchmarks.speed import measure, tf_loop
 from benchmarks.speed.workloads import WORKLOADS, Workload
 from ctr_tf import registry
+from ctr_tf.evaluation.predict import scored
 from ctr_tf.models.model import CTRModel
 from ctr_tf.optimizers.build import build_optimizer
 from ctr_tf.schema import Schema
@@ -127,15 +128,6 @@ def trained(
     return losses
 
 
-def scored(model: CTRModel, data: tf.data.Dataset, clock: measure.Clock) -> None:
-    """Scores batches as `ctr_tf.evaluation.predict` does while the clock wants more."""
-    score = tf.function(lambda features: model.scores(model(features)), reduce_retracing=True)
-    for batch in data:
-        score(batch["features"])["click"].numpy()
-        if not clock.more():
-            break
-
-
 def main() -> None:
     """Prints one line of JSON."""
     parser = measure.options(MODELS)
@@ -151,7 +143,10 @@ def main() -> None:
     clock = measure.Clock(options.warm_up, options.steps, options.seconds)
     losses: list[float] = []
     if workload.scoring:
-        scored(model, data, clock)
+        for _, scores in scored(model, data, xla=True):
+            scores["click"].numpy()
+            if not clock.more():
+                break
     else:
         losses = trained(model, data, clock, options)
     measure.report(

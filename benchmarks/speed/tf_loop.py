@@ -7,17 +7,21 @@ from types import ModuleType
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.speed import measure
 from benchmarks.speed.measure import Clock
 from benchmarks.speed.workloads import Workload
 
 
 def shuffled(rows: int, batch: int, seed: int = 1) -> tf.data.Dataset:
-    """`measure.shuffled` as a dataset."""
-    return tf.data.Dataset.from_generator(
-        lambda: measure.shuffled(rows, batch, seed),
-        output_signature=tf.TensorSpec((batch,), tf.int64),
-    )
+    """`measure.shuffled` as a dataset; `from_generator` would change malloc's settings."""
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(rows), tf.stack([tf.cast(seed, tf.int64), number])
+        )
+        batches = tf.reshape(order[: rows // batch * batch], (-1, batch))
+        return tf.data.Dataset.from_tensor_slices(batches)
+
+    return tf.data.Dataset.range(2**31).flat_map(epoch)
 
 
 def batches(

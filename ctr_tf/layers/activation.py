@@ -49,9 +49,13 @@ class Dice(keras.layers.Layer):
     def call(self, x: Tensor, weights: Tensor | None = None, training: bool = False) -> Tensor:
         if training:
             return ops.cast(self._in_training(ops.cast(x, "float32"), weights), x.dtype)
-        p = ops.sigmoid(self.norm(x))
-        alpha = ops.cast(self.alpha, x.dtype)
-        return x * (p * (1 - alpha) + alpha)
+        norm = self.norm
+        factor = ops.rsqrt(norm.moving_variance.value + norm.epsilon)
+        alpha = ops.cast(ops.convert_to_tensor(self.alpha), "float32")
+        flat = ops.reshape(ops.cast(x, "float32"), (-1, x.shape[-1]))
+        filled = Filled(ops.shape(flat)[0])
+        y = _dice_of_moving(filled.up(flat), alpha, norm.moving_mean.value, factor)
+        return ops.cast(ops.reshape(filled.cut(y), ops.shape(x)), x.dtype)
 
     def _in_training(self, x: Tensor, weights: Tensor | None) -> Tensor:
         flat, column = rows_of(x, weights)
@@ -74,6 +78,12 @@ class Dice(keras.layers.Layer):
         y, *moments = dice(flat, ops.cast(ops.convert_to_tensor(self.alpha), "float32"))
         self.norm.move(*moments)
         return ops.reshape(y, ops.shape(x))
+
+
+@compiled
+def _dice_of_moving(x: Tensor, alpha: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
+    p = ops.sigmoid((x - mean) * factor)
+    return x * (p * (1 - alpha) + alpha)
 
 
 @compiled

@@ -15,21 +15,19 @@ from ctr_tf.types import Tensor
 FEWEST_ROWS = 2**11
 # The numbers of rows that are compiled: four an octave, and sixteen where filling up costs more.
 SIZES = np.array(
-    [2**k * (4 + part) // 4 for k in range(11, 15) for part in range(4)]
-    + [2**k * (16 + part) // 16 for k in range(15, 30) for part in range(16)],
+    [2**k * (4 + part) // 4 for k in range(11, 13) for part in range(4)]
+    + [2**k * (16 + part) // 16 for k in range(13, 30) for part in range(16)],
     "int32",
 )
 
-_enabled = keras.backend.backend() == "tensorflow"
+_enabled = False
 
 
 @contextmanager
-def compiling(enabled: bool) -> Iterator[None]:
-    """Whether kernels traced within are compiled; by default they are, where TensorFlow runs them.
+def compiling(enabled: bool = True) -> Iterator[None]:
+    """Whether what is traced within is compiled; elsewhere it is not, so that exports have no XLA.
 
-    Example:
-        >>> with compiling(False):
-        ...     pass
+    Keras backends other than TensorFlow never are.
     """
     global _enabled
     before, _enabled = _enabled, enabled
@@ -47,7 +45,8 @@ def compiled(kernel: Callable) -> Callable:
 
     Example:
         >>> twice = compiled(lambda x: 2 * x)
-        >>> twice(keras.ops.ones((3, 1))).shape, twice(keras.ops.ones((2048, 1))).shape
+        >>> with compiling():
+        ...     twice(keras.ops.ones((3, 1))).shape, twice(keras.ops.ones((2048, 1))).shape
         (TensorShape([3, 1]), TensorShape([2048, 1]))
     """
     function = None
@@ -60,7 +59,7 @@ def compiled(kernel: Callable) -> Callable:
 
         nonlocal function
         if function is None:
-            function = tf.function(kernel, jit_compile=True, reduce_retracing=True)
+            function = tf.function(kernel, jit_compile=True)
         many = tf.shape(tensors[0])[0] >= FEWEST_ROWS
         return tf.cond(many, lambda: function(*tensors), lambda: kernel(*tensors))
 
@@ -74,9 +73,10 @@ class Filled:
         rows: M; fewer than `FEWEST_ROWS` stay as they are.
 
     Example:
-        >>> filled = Filled(keras.ops.convert_to_tensor(40_000))
-        >>> x = filled.up(keras.ops.ones((40_000, 2)))
-        >>> x.shape, filled.cut(x).shape
+        >>> with compiling():
+        ...     filled = Filled(keras.ops.convert_to_tensor(40_000))
+        ...     x = filled.up(keras.ops.ones((40_000, 2)))
+        ...     x.shape, filled.cut(x).shape
         (TensorShape([40960, 2]), TensorShape([40000, 2]))
     """
 
@@ -108,7 +108,7 @@ class Filled:
 
 
 def _compiles() -> bool:
-    if not _enabled:
+    if not _enabled or keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
 
