@@ -102,6 +102,20 @@ def mlp(
     return x
 
 
+def mlp_parameters(widths: Sequence[int], bias: bool = True) -> int:
+    """Number of weights of a chain of dense layers.
+
+    Args:
+        widths: Input width first, then the width of every layer.
+        bias: Whether the layers have biases.
+
+    Example:
+        >>> mlp_parameters([3, 4, 1]), mlp_parameters([3, 4, 1], bias=False)
+        (21, 16)
+    """
+    return sum((a + bias) * b for a, b in zip(widths, widths[1:]))
+
+
 def batch_norm_inference(
     x: Array, mean: Array, variance: Array, gamma: Array, beta: Array, epsilon: float
 ) -> Array:
