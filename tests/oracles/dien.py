@@ -1,5 +1,7 @@
 """Oracle of the Deep Interest Evolution Network (Zhou et al. 2019, arXiv:1809.03672).
 
+Equations 2 to 6 are of the interest extractor layer, 8 to 12 of the interest evolving layer.
+
 The paper multiplies column vectors from the left. Kernels here are (in, out), y = x @ kernel, so
 that every kernel is the transpose of the paper's matrix. States start from zero.
 

@@ -2,9 +2,9 @@
 
 What the paper leaves open, and what is taken here:
 
-- Section 3.3 keeps T behaviours of a session and K sessions: the latest of each. The released code
-  does so too, drops sessions of fewer than three behaviours (`shortest=3`) and hands the latest
-  session over first; here sessions run oldest first.
+- The session division layer keeps T behaviours of a session and K sessions: here the latest of
+  each, oldest session first. The released code keeps the latest as well, drops sessions of fewer
+  than three behaviours (`shortest=3`) and hands the latest session over first.
 - A session's slot k, by which w^K goes, counts from the oldest one kept (`align="start"`); "end"
   counts from the latest.
 - Equation 4 splits the rows into heads before a projection that has no head index, and divides by
@@ -15,7 +15,7 @@ What the paper leaves open, and what is taken here:
   code). Equation 5 alone, FFN(Concat(heads) W^O), is `residual=False` without norms.
 - Avg in equation 6 is over the valid behaviours (`average="slots"` divides by T).
 - The LSTM of equation 7 sees the cell (peepholes W_c); Keras's does not. They may be matrices, as
-  printed, or vectors, as in the paper it follows, or None.
+  printed, or vectors (diagonal matrices, the usual form), or None.
 - The sign that joins both directions in equation 8 is a circled plus, read as concatenation
   ("concat"; "sum" and "mean" are the alternatives).
 - The released code activates sessions by DIN's unit under a softmax instead of equations 9 and 10.
@@ -99,7 +99,7 @@ def divide_sessions(
     gap: float = 1800.0,
     shortest: int = 1,
 ) -> list[list[int]]:
-    """Positions of the behaviours in each session (section 3.3), oldest session first.
+    """Positions of the behaviours in each session (session division layer), oldest session first.
 
     A session ends where the next behaviour comes more than `gap` later.
 

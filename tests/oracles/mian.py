@@ -1,18 +1,19 @@
 """Oracle of the Multi-Interactive Attention Network (Zhang et al. 2021, arXiv:2012.06968).
 
+Uncertain: the Pre-LN Transformer follows its description and Figure 2a, x + MH(LN(x)) and
+x + FFN(LN(x)) with ReLU, and was not compared with the printed equations 3 to 6; position vectors
+added to the behaviours and a last normalisation are arguments, both off.
+
 What the paper leaves open, and what is taken here:
 
-- Equations 3 to 6 (the Pre-LN Transformer and V_t = Concat(e_i, h_t)) are taken as the usual
-  Pre-LN encoder, x + MH(LN(x)) and x + FFN(LN(x)), with ReLU; position vectors added to the
-  behaviours and a last normalisation are arguments, both off.
 - Weights carry the index of their row (W_t, W_u^j, W_c^k, W_l), read as one vector per *field*
   (superscripts j, k) and per part (l), and one for all *behaviours*, whose number varies.
   `row_attention` takes either form everywhere.
 - Every score is one number: W is a vector, the bias a number.
-- Equation 15 adds up parts r_l of different widths (e_i; the concatenations e_c, e_b, e_u; R of
-  twice the field width), which is undefined as printed. `projections` bring every part to one
-  width before its score; without them "sum" needs equal widths. "concat" keeps the weighted
-  parts side by side instead.
+- Equation 15 adds up parts r_l of different widths (e_i; the concatenations e_c, e_b, e_u; R as
+  wide as item and row together), which is undefined as printed. `projections` bring every part
+  to one width before its score; without them "sum" needs equal widths. "concat" keeps the
+  weighted parts side by side instead.
 - e_b is the concatenation of T behaviours (section 3.2.1), zero at padding; "mean" and "sum" over
   valid ones are the alternatives.
 - A group without fields has no part and no interaction.
