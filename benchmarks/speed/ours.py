@@ -114,7 +114,7 @@ def trained(
     """Trains while the clock wants more; returns the loss of each step."""
     train = TrainConfig(**json.loads(options.set))
     optimizer = build_optimizer(model, train.optimizers(1000))
-    step = TrainStep(model, optimizer, tf.distribute.get_strategy(), {}, train.xla)
+    step = TrainStep(model, optimizer, tf.distribute.get_strategy(), {}, train.compiles(10**6))
     iterator, losses = iter(data), []
     wanted, profiled = True, False
     while wanted:

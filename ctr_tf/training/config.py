@@ -11,6 +11,10 @@ from ctr_tf.config_base import Config, check_known
 from ctr_tf.optimizers.config import OptimizerConfig, TableOptimizerConfig
 
 
+COMPILED_FROM = 5000
+"""Steps of a run from which XLA's compilations are worth their time by default."""
+
+
 class EarlyStoppingConfig(Config):
     """Stopping when a validation metric no longer improves.
 
@@ -57,7 +61,8 @@ class TrainConfig(Config):
         accumulate_steps: batches whose gradients are averaged before one update.
         precision: Keras dtype policy.
         xla: whether layers that pass over many rows (Dice, batch normalisation) are compiled with
-            XLA: each new number of rows costs about a second, each step is then faster.
+            XLA: each new number of rows costs about a second, each step is then faster. By default
+            where a run has `COMPILED_FROM` steps.
         validate_every: steps between validations; the end of each epoch by default.
         early_stopping: when to stop; never by default.
         checkpoint_every: steps between checkpoints.
@@ -79,7 +84,7 @@ class TrainConfig(Config):
     steps_per_call: PositiveInt = 1
     accumulate_steps: PositiveInt = 1
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    xla: bool = True
+    xla: bool | None = None
     validate_every: PositiveInt | None = None
     early_stopping: EarlyStoppingConfig | None = None
     checkpoint_every: PositiveInt = 500
@@ -100,6 +105,15 @@ class TrainConfig(Config):
             check_known(("train", "task_weights", task), "task", task, tasks)
         if self.early_stopping:
             self.early_stopping.followed(tasks)
+
+    def compiles(self, planned_steps: int) -> bool:
+        """Whether a run of that many steps is compiled with XLA.
+
+        Example:
+            >>> TrainConfig().compiles(100), TrainConfig(xla=True).compiles(100)
+            (False, True)
+        """
+        return planned_steps >= COMPILED_FROM if self.xla is None else self.xla
 
     def optimizers(self, planned_steps: int) -> dict[str, OptimizerConfig]:
         """The resolved configuration of each group's optimiser.

@@ -62,7 +62,7 @@ class TrainStep:
         optimizer: Optimizer,
         strategy: tf.distribute.Strategy,
         task_weights: dict[str, float],
-        xla: bool = True,
+        xla: bool = False,
     ):
         self.model = model
         self.optimizer = optimizer

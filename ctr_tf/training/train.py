@@ -65,7 +65,8 @@ def train(
         tf.config.experimental.enable_op_determinism()
     batches = data.batches("train")
     keras.utils.set_random_seed(config.seed)
-    optimizers = config.optimizers(planned_steps(config, batches))
+    planned = planned_steps(config, batches)
+    optimizers = config.optimizers(planned)
     with strategy.scope(), dtype_policy(config.precision):
         model = model_factory()
         optimizer = build_optimizer(model, optimizers, config.precision == "mixed_float16")
@@ -104,7 +105,7 @@ def train(
         bar = ProgressBar(reasons=lambda: validator.reasons if validator else {})
         stack.callback(bar.close)
         loop = Loop(
-            TrainStep(model, optimizer, strategy, config.task_weights, config.xla),
+            TrainStep(model, optimizer, strategy, config.task_weights, config.compiles(planned)),
             data,
             config,
             checkpoints,
