@@ -10,7 +10,6 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from ctr_tf.config_base import Config, check_known
 from ctr_tf.optimizers.config import OptimizerConfig, TableOptimizerConfig
 
-
 COMPILED_FROM = 5000
 """Steps of a run from which XLA's compilations are worth their time by default."""
 
