@@ -50,11 +50,12 @@ class Dice(keras.layers.Layer):
         if training:
             return ops.cast(self._in_training(ops.cast(x, "float32"), weights), x.dtype)
         norm = self.norm
-        factor = ops.rsqrt(norm.moving_variance.value + norm.epsilon)
+        epsilon = ops.convert_to_tensor(norm.epsilon, "float32")
+        moving = norm.moving_mean.value, norm.moving_variance.value
         alpha = ops.cast(ops.convert_to_tensor(self.alpha), "float32")
         flat = ops.reshape(ops.cast(x, "float32"), (-1, x.shape[-1]))
         filled = Filled(ops.shape(flat)[0])
-        y = _dice_of_moving(filled.up(flat), alpha, norm.moving_mean.value, factor)
+        y = _dice_of_moving(filled.up(flat), alpha, *moving, epsilon)
         return ops.cast(ops.reshape(filled.cut(y), ops.shape(x)), x.dtype)
 
     def _in_training(self, x: Tensor, weights: Tensor | None) -> Tensor:
@@ -81,8 +82,10 @@ class Dice(keras.layers.Layer):
 
 
 @compiled
-def _dice_of_moving(x: Tensor, alpha: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    p = ops.sigmoid((x - mean) * factor)
+def _dice_of_moving(
+    x: Tensor, alpha: Tensor, mean: Tensor, variance: Tensor, epsilon: Tensor
+) -> Tensor:
+    p = ops.sigmoid(standardised(x, mean, variance, epsilon))
     return x * (p * (1 - alpha) + alpha)
 
 

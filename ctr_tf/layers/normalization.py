@@ -68,8 +68,8 @@ class MaskedBatchNorm(keras.layers.Layer):
         if training:
             y = self._normalised(wide, weights)
         else:
-            factor = ops.rsqrt(self.moving_variance.value + self.epsilon)
-            y = (wide - self.moving_mean.value) * factor
+            moving = self.moving_mean.value, self.moving_variance.value
+            y = standardised(wide, *moving, self.epsilon)
         if self.scale:
             y = y * ops.cast(self.gamma, "float32")
         if self.center:
@@ -159,7 +159,7 @@ def moments_of(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return total, mean, variance
 
 
-def standardised(x: Tensor, mean: Tensor, variance: Tensor, epsilon: Tensor) -> Tensor:
+def standardised(x: Tensor, mean: Tensor, variance: Tensor, epsilon: Tensor | float) -> Tensor:
     """(x - mean) / sqrt(variance + epsilon)."""
     return (x - mean) * ops.rsqrt(variance + epsilon)
 
