@@ -23,7 +23,7 @@ import numpy as np
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.files import write_csv, write_text
+from benchmarks.files import read_result, write_csv, write_text
 from benchmarks.speed import records
 from benchmarks.speed.workloads import WORKLOADS, Workload, path
 from benchmarks.training import ROOT, digest, machine
@@ -47,7 +47,8 @@ REQUESTS = 1024
 def run(options: argparse.Namespace, workload: str, model: str, source: str, repeat: int) -> dict:
     """The result of one run, of the file where it is there."""
     folder = options.workspace.absolute() / "input"
-    sources = [ROOT / "benchmarks" / "speed" / f"{n}.py" for n in ("records", "ours", "measure")]
+    parts = ("records", "ours", "tf_loop", "measure", "workloads")
+    sources = [ROOT / "benchmarks" / "speed" / f"{part}.py" for part in parts]
     settings = {
         "workload": workload,
         "model": model,
@@ -60,10 +61,9 @@ def run(options: argparse.Namespace, workload: str, model: str, source: str, rep
     }
     title = f"{workload}-{model}-{source}-{repeat}"
     file = folder / f"{title}.json"
-    if file.exists():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if all(found.get(key) == value for key, value in settings.items()):
-            return found
+    found = read_result(file, settings)
+    if found:
+        return found
     prepared = folder / f"{workload}-{options.rows}-{digest((ROOT / 'ctr_tf/data').glob('*.py'))}"
     arrays = path(options.workspace / "speed" / "arrays", WORKLOADS[workload])
     command = [sys.executable, "-m", "benchmarks.speed.records", workload, model, arrays]

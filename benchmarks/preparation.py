@@ -34,7 +34,7 @@ from matplotlib import pyplot as plt
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.files import write_csv, write_text
+from benchmarks.files import read_result, write_csv, write_text
 from benchmarks.training import ROOT, digest, machine
 from ctr_tf import datasets
 from ctr_tf.config import load
@@ -200,11 +200,10 @@ class Runs:
             "source": self._source,
         }
         file = self.folder / f"{rows}-{repeat}.json"
-        if file.exists():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if all(found.get(key) == value for key, value in settings.items()):
-                print(f"{file.stem}: done before")
-                return found
+        found = read_result(file, settings)
+        if found:
+            print(f"{file.stem}: done before")
+            return found
         log, made = self.log(rows)
         scratch = self.folder / f"scratch-{rows}"
         try:

@@ -24,7 +24,7 @@ from pathlib import Path
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.files import write_text
+from benchmarks.files import read_result, write_text
 from benchmarks.speed import summary
 from benchmarks.speed.workloads import WORKLOADS, path
 
@@ -182,11 +182,10 @@ class Comparison:
         }
         title = f"{workload}-{model}-{name}-{repeat}"
         file = self.folder / f"{title}.json"
-        if file.exists():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if all(found.get(key) == value for key, value in settings.items()):
-                print(f"{title}: {self._said(found)}, done before")
-                return found
+        found = read_result(file, settings)
+        if found:
+            print(f"{title}: {self._said(found)}, done before")
+            return found
         result = settings | self._train(title, side, settings)
         write_text(file, json.dumps(result, indent=2))
         print(f"{title}: {self._said(result)}", flush=True)
@@ -225,8 +224,9 @@ class Comparison:
             files = [SPEED / f"{part}.py" for part in (side.module, "measure", "workloads")]
             if side.peer:
                 files += (SPEED / "requirements").glob(f"{side.peer}*.txt")
-                files += [SPEED / "tf_loop.py"] if side.peer in ("keras", "deepctr") else []
-            else:
+            if side.peer in (None, "keras", "deepctr"):
+                files.append(SPEED / "tf_loop.py")
+            if not side.peer:
                 files += (ROOT / "ctr_tf").rglob("*.py")
             self._sources[name] = digest(files)
         return self._sources[name]

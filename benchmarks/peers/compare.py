@@ -23,7 +23,7 @@ import numpy as np
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.files import write_text
+from benchmarks.files import read_result, write_text
 from benchmarks.peers import rows, summary
 from ctr_tf import metrics, stages
 from ctr_tf.config import Experiment, load
@@ -159,11 +159,10 @@ class Comparison:
             }
         name = f"{split}-{model}-{stack}-{seed}" + f"-{options.max_steps}" * bool(options.max_steps)
         path = self.folder / f"{name}.json"
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if all(found.get(key) == value for key, value in settings.items()):
-                print(f"{name}: done before")
-                return found
+        found = read_result(path, settings)
+        if found:
+            print(f"{name}: done before")
+            return found
         spec = settings | {"output": str(self.folder / f"{name}.npz")}
         if SCRIPTS[stack] == "ours_run.py":
             spec |= {"workspace": str(self.root), "config": str(config), "overrides": overrides}

@@ -116,15 +116,11 @@ def trained(
     optimizer = build_optimizer(model, train.optimizers(1000))
     step = TrainStep(model, optimizer, tf.distribute.get_strategy(), {}, train.compiles(10**6))
     iterator, losses = iter(data), []
-    wanted, profiled = True, False
-    while wanted:
-        if options.profile and clock.warm and not profiled:
-            tf.profiler.experimental.start(str(options.profile))
-            profiled = True
-        losses += step(iterator, options.steps_per_call).losses.tolist()
-        wanted = clock.more(options.steps_per_call)
-    if profiled:
-        tf.profiler.experimental.stop()
+
+    def call(steps: int) -> None:
+        losses.extend(step(iterator, steps).losses.tolist())
+
+    tf_loop.timed(call, clock, options.steps_per_call, options.profile)
     return losses
 
 

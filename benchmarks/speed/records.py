@@ -136,7 +136,7 @@ def main() -> None:
     import keras
     import tensorflow as tf
 
-    from benchmarks.speed import ours
+    from benchmarks.speed import ours, tf_loop
     from ctr_tf.data.config import InputConfig
     from ctr_tf.data.input import Input
     from ctr_tf.optimizers.build import build_optimizer
@@ -159,29 +159,26 @@ def main() -> None:
             write(options.folder, workload, schema, arrays, np.arange(workload.rows)[:, None])
         data = Input(options.folder, schema, InputConfig(batch_size=workload.batch))
         data = data.training(0).repeat()
-    iterator, loss, parameters = iter(data), 0.0, 0
+    iterator, losses, parameters = iter(data), [0.0], 0
     if options.source == "alone":
-        step = lambda steps: [next(iterator) for _ in range(steps)]
+
+        def step(steps: int) -> None:
+            for _ in range(steps):
+                next(iterator)
+
     else:
         model = ours.model_of(workload, options.model)
         optimizer = build_optimizer(model, TrainConfig().optimizers(1000))
         train = TrainStep(model, optimizer, tf.distribute.get_strategy(), {})
-        step = lambda steps: train(iterator, steps)
         parameters = sum(int(np.prod(weight.shape)) for weight in model.trainable_variables)
+
+        def step(steps: int) -> None:
+            losses.extend(train(iterator, steps).losses.tolist())
+
     clock = measure.Clock(options.warm_up, options.steps, options.seconds)
-    wanted, profiled = True, False
-    while wanted:
-        if options.profile and clock.warm and not profiled:
-            tf.profiler.experimental.start(str(options.profile))
-            profiled = True
-        stats = step(options.steps_per_call)
-        wanted = clock.more(options.steps_per_call)
-    if profiled:
-        tf.profiler.experimental.stop()
-    if options.source != "alone":
-        loss = float(stats.losses[-1])
+    tf_loop.timed(step, clock, options.steps_per_call, options.profile)
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
-    measure.report(clock, workload.batch, loss, parameters, versions)
+    measure.report(clock, workload.batch, losses[-1], parameters, versions)
 
 
 if __name__ == "__main__":

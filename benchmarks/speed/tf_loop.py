@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -44,6 +46,28 @@ def batches(
         return taken, label
 
     return shuffled(workload.rows, workload.batch, seed).map(batch, 2).prefetch(2)
+
+
+def timed(
+    step: Callable[[int], object], clock: Clock, steps: int, profile: Path | None = None
+) -> None:
+    """Calls a function of several steps while the clock wants more.
+
+    Args:
+        step: called with `steps`.
+        clock: counts steps.
+        steps: of a call.
+        profile: folder of a profile of what is timed; none by default.
+    """
+    wanted, profiled = True, False
+    while wanted:
+        if profile and clock.warm and not profiled:
+            tf.profiler.experimental.start(str(profile))
+            profiled = True
+        step(steps)
+        wanted = clock.more(steps)
+    if profiled:
+        tf.profiler.experimental.stop()
 
 
 def fit(keras: ModuleType, model, data: tf.data.Dataset, clock: Clock, steps: int) -> float:
