@@ -42,6 +42,7 @@ class Side:
         models: that it has.
         peer: whose environment it runs in; ours for none.
         arguments: of its command line.
+        variables: of its process.
         dense: its optimiser passes over whole tables at every step.
     """
 
@@ -49,6 +50,7 @@ class Side:
     models: tuple[str, ...]
     peer: str | None = None
     arguments: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
     dense: bool = False
 
 
@@ -180,6 +182,8 @@ class Comparison:
             "machine": self.machine,
             "source": self._source(name),
         }
+        if side.variables:
+            settings["variables"] = dict(side.variables)
         title = f"{workload}-{model}-{name}-{repeat}"
         file = self.folder / f"{title}.json"
         found = read_result(file, settings)
@@ -196,7 +200,7 @@ class Comparison:
         python = environment(side.peer) if side.peer else sys.executable
         command = [str(python), "-m", f"benchmarks.speed.{side.module}"]
         command += [settings["workload"], settings["model"], str(arrays), *settings["arguments"]]
-        variables = os.environ | {"PYTHONPATH": str(ROOT)}
+        variables = os.environ | {"PYTHONPATH": str(ROOT)} | dict(side.variables)
         try:
             done = subprocess.run(
                 command,
