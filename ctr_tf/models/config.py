@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from ctr_tf import layers
 from ctr_tf.config_base import Config
 from ctr_tf.layers.embedding.config import EmbeddingConfig
 
@@ -19,3 +22,25 @@ class ModelConfig(Config):
     name: str
     embedding: EmbeddingConfig = EmbeddingConfig()
     user_context: list[str] = []
+
+
+class DeepFields(Config):
+    """What the configuration of an architecture with an MLP says of it.
+
+    Args:
+        units: hidden widths.
+        activation: after each layer.
+        batch_norm: whether each layer normalises before its activation.
+        dropout: rate after each activation.
+
+    Example:
+        >>> class Example(DeepFields, ModelConfig):
+        ...     name: str = "example"
+        >>> Example(units=[8]).units, Example().activation
+        ([8], 'relu')
+    """
+
+    units: list[PositiveInt] = Field([400, 400, 400], min_length=1)
+    activation: layers.names.Activation = "relu"
+    batch_norm: bool = False
+    dropout: NonNegativeFloat = Field(0.0, lt=1)

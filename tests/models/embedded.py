@@ -59,6 +59,16 @@ class Embedded:
                 pooled.append(value[mask].mean(axis=0) if mask.any() else zeros)
         return pooled
 
+    def every_field(self, b, n):
+        """Vectors of all fields of a candidate, behaviours by their mean, side by side."""
+        return [*self.user(b), *self.pooled_history(b), *self.context(b), *self.candidate(b, n)]
+
+    def first_order(self, b, n):
+        """First-order weights of all features of a candidate: a view `linear`; behaviours have
+        none."""
+        sides = self.user(b, "/linear"), self.context(b, "/linear"), self.candidate(b, n, "/linear")
+        return np.array([weight.item() for side in sides for weight in side])
+
     def _field(self, name, value, view):
         feature = self.schema.features[name]
         if isinstance(feature, (Categorical, Text)):

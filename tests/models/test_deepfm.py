@@ -15,18 +15,10 @@ def oracle(model, features):
     deep = split_mlp_layers(model.body.deep)
 
     def expected(b, n, task):
-        fields = [
-            *numpy.user(b),
-            *numpy.pooled_history(b),
-            *numpy.context(b),
-            *numpy.candidate(b, n),
-        ]
-        view = "/linear"
-        weights = [*numpy.user(b, view), *numpy.context(b, view), *numpy.candidate(b, n, view)]
         kernel, bias = layer_pair(model.heads.dense[task])
         return deepfm_forward(
-            [weight.item() for weight in weights],
-            fields,
+            numpy.first_order(b, n),
+            numpy.every_field(b, n),
             bias.item(),
             [*deep, (kernel, np.zeros(1))],
             activations_of(model.body.deep),

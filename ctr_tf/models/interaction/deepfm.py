@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
-
 from ctr_tf import layers
-from ctr_tf.config_base import SettingError
-from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
-from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.architecture import Body
+from ctr_tf.models.config import DeepFields, ModelConfig
+from ctr_tf.models.sides import check_first_order, deep_network, side_totals, user_fields
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
 
-class DeepFMConfig(ModelConfig):
+class DeepFMConfig(DeepFields, ModelConfig):
     """Configuration of DeepFM.
 
     Args:
-        units: hidden widths of the deep part.
-        activation, batch_norm, dropout: of the deep part.
+        units, activation, batch_norm, dropout: of the deep part.
     """
 
     name: str = "deepfm"
-    units: list[PositiveInt] = Field([400, 400, 400], min_length=1)
-    activation: layers.names.Activation = "relu"
-    batch_norm: bool = False
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register("deepfm", paper="Guo et al. 2017, arXiv:1703.04247, eq. 1-4", config=DeepFMConfig)
@@ -54,29 +47,16 @@ class DeepFM(Body):
 
     def __init__(self, config: DeepFMConfig, widths: Widths):
         super().__init__(config, widths)
-        self.deep = layers.SplitMLP(
-            {
-                "user": widths.total("user") + sum(pooled_widths(widths)),
-                "context": widths.total("context"),
-                "candidate": widths.total("candidate"),
-            },
-            config.units,
-            config.activation,
-            config.batch_norm,
-            config.dropout,
-            name="deep",
-        )
+        self.deep = deep_network(config, side_totals(widths))
 
     @classmethod
     def check(cls, config: DeepFMConfig, widths: Widths) -> None:
         super().check(config, widths)
-        if not (widths.user or widths.context or widths.candidate):
-            rule = "deepfm needs a feature that is no behaviour; the schema has none"
-            raise SettingError(("model", "name"), rule)
+        check_first_order(config, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        fields = [*user.fields.values.values(), *pooled_history(user)]
-        return self._parts("user", fields, list(user.fields.views["linear"].values()))
+        weights = list(user.fields.views["linear"].values())
+        return self._parts("user", user_fields(user), weights)
 
     def _parts(self, side: str, fields: list, weights: list) -> State:
         """What one side's fields add to each sum of the equations."""
