@@ -87,11 +87,11 @@ class Representation:
     """What a body says of each candidate; heads turn it into named outputs.
 
     Args:
-        vector: (B, N, H).
+        vector: (B, N, H); None for a body whose logit is all that it says.
         logit: (B, N), added to every task's logit (an FM or linear part); None for none.
     """
 
-    vector: Tensor
+    vector: Tensor | None
     logit: Tensor | None = None
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ctr_tf.config_base import SettingError
+from ctr_tf.layers.embedding.config import EmbeddingConfig
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.schema import Schema
 from ctr_tf.types import (
     CandidateSide,
     ContextSide,
@@ -29,6 +31,7 @@ class Body:
             (they are then multiplied by a learned vector); otherwise a number is a field of
             width 1.
         needs_sequence: whether it is defined over behaviour sequences alone.
+        logit_alone: whether its representation is a logit alone; heads then add a bias to it.
 
     Args:
         config: of the architecture.
@@ -41,6 +44,7 @@ class Body:
     views: ClassVar[dict[str, int]] = {}
     one_width: ClassVar[bool] = False
     needs_sequence: ClassVar[bool] = False
+    logit_alone: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, widths: Widths):
         self.check(config, widths)
@@ -60,6 +64,16 @@ class Body:
             raise SettingError(
                 ("model", "name"), f"{config.name} needs a behaviour sequence; the schema has none"
             )
+
+    @classmethod
+    def embedding(cls, config: ModelConfig, schema: Schema) -> EmbeddingConfig:
+        """The tables that it needs over a schema: the configured ones, where it says no more."""
+        return config.embedding
+
+    @classmethod
+    def extra_views(cls, config: ModelConfig) -> dict[str, int]:
+        """The extra embeddings that it needs: `views`, where its configuration has no say."""
+        return cls.views
 
     def user_tower(self, user: UserSide, training: bool) -> State:
         """All that depends on the user alone: flat, dense, first axis B.

@@ -12,6 +12,24 @@ from ctr_tf.types import Tensor
 Outputs = dict[str, Tensor]
 
 
+class Bias(keras.layers.Layer):
+    """Adds a learned number: the head of a body that makes its logit itself.
+
+    Shapes:
+        logit (B, N); returns (B, N).
+
+    Example:
+        >>> Bias()(ops.ones((2, 3))).shape
+        TensorShape([2, 3])
+    """
+
+    def build(self, input_shape):
+        self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
+
+    def call(self, logit: Tensor) -> Tensor:
+        return logit + ops.cast(self.bias, logit.dtype)
+
+
 class BinaryHeads(keras.layers.Layer):
     """A logit for each binary task: Dense(1) over the representation plus the body's own logit.
 
@@ -19,9 +37,10 @@ class BinaryHeads(keras.layers.Layer):
 
     Args:
         tasks: names of the tasks.
+        logit_alone: whether the body has no vector: a head is then a bias alone.
 
     Shapes:
-        vector (B, N, H), own_logit (B, N); each output (B, N).
+        vector (B, N, H) or None, own_logit (B, N); each output (B, N).
 
     Example:
         >>> heads = BinaryHeads(["click"])
@@ -30,14 +49,21 @@ class BinaryHeads(keras.layers.Layer):
         TensorShape([2, 3])
     """
 
-    def __init__(self, tasks: Iterable[str], **kwargs):
+    def __init__(self, tasks: Iterable[str], logit_alone: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.tasks = tuple(tasks)
-        self.dense = {task: keras.layers.Dense(1, name=task) for task in self.tasks}
+        self.logit_alone = logit_alone
+        self.dense = {
+            task: Bias(name=task) if logit_alone else keras.layers.Dense(1, name=task)
+            for task in self.tasks
+        }
 
-    def call(self, vector: Tensor, own_logit: Tensor | None = None) -> Outputs:
+    def call(self, vector: Tensor | None, own_logit: Tensor | None = None) -> Outputs:
         outputs = {}
         for task in self.tasks:
+            if self.logit_alone:
+                outputs[task] = self.dense[task](ops.cast(own_logit, "float32"))
+                continue
             logit = ops.cast(self.dense[task](vector)[..., 0], "float32")
             if own_logit is not None:
                 logit = logit + ops.cast(own_logit, "float32")

@@ -58,9 +58,9 @@ class CTRModel(keras.Model):
             self.embedder = Embedder(
                 schema,
                 rows,
-                config.embedding,
+                entry.body.embedding(config, schema),
                 vectors or {},
-                entry.body.views,
+                entry.body.extra_views(config),
                 entry.body.one_width,
                 config.user_context,
                 name="embedder",
@@ -74,7 +74,7 @@ class CTRModel(keras.Model):
             for layer in (value if isinstance(value, list) else [value])
             if isinstance(layer, keras.Layer)
         ]
-        self.heads = BinaryHeads(schema.tasks, name="heads")
+        self.heads = BinaryHeads(schema.tasks, entry.body.logit_alone, name="heads")
         self(self.example_features())
 
     def build(self, input_shape=None):

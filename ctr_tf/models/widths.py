@@ -19,7 +19,8 @@ def check_model(schema: Schema, config: ModelConfig) -> None:
         SettingError: see `embedded_widths` and the architecture's `check`.
     """
     body = registry.get(config.name).body
-    widths = embedded_widths(schema, config.embedding, body.one_width, config.user_context)
+    embedding = body.embedding(config, schema)
+    widths = embedded_widths(schema, embedding, body.one_width, config.user_context)
     body.check(config, widths)
 
 

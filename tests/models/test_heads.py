@@ -6,7 +6,7 @@ from sklearn.metrics import log_loss
 
 from ctr_tf.losses.cross_entropy import binary_cross_entropy
 from ctr_tf.models.heads import BinaryHeads
-from tests.weights import layer_pair, randomise
+from tests.weights import array, layer_pair, randomise
 
 
 def test_logits_of_each_task(rng):
@@ -25,6 +25,16 @@ def test_logits_of_each_task(rng):
         np.testing.assert_allclose(
             heads.scores(plain)[task], 1 / (1 + np.exp(-expected)), rtol=1e-4
         )
+
+
+def test_a_body_that_makes_its_logit_itself_gets_a_bias(rng):
+    heads = BinaryHeads(["click", "buy"], logit_alone=True)
+    own = rng.normal(size=(2, 3)).astype("float32")
+    heads(None, own)
+    randomise(heads, rng)
+    assert heads.count_params() == 2
+    for task, logits in heads(None, own).items():
+        np.testing.assert_allclose(logits, own + array(heads.dense[task].bias), rtol=1e-5)
 
 
 def test_loss_is_scikit_learns_log_loss(rng):
