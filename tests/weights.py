@@ -72,3 +72,24 @@ def _normalised(act, norm, x):
             norm.epsilon,
         )
     )
+
+
+def field_matrices(layer):
+    """The matrices of a FieldMatrices, (D_i, D_j) for each pair i < j in order."""
+    widths = [width for side in layer.sides.widths.values() for width in side]
+    weights, start, found = array(layer.matrices), 0, []
+    for i, width in enumerate(widths):
+        later = widths[i + 1 :]
+        strip = weights[start : start + width * sum(later)].reshape(width, sum(later))
+        found += np.split(strip, np.cumsum(later)[:-1], axis=1) if later else []
+        start += strip.size
+    assert start == len(weights)
+    return found
+
+
+def field_strengths(layer):
+    """The numbers of a FieldWeights, (F, F), above the diagonal."""
+    count = sum(len(side) for side in layer.sides.widths.values())
+    found = np.zeros((count, count))
+    found[np.triu_indices(count, 1)] = array(layer.strengths)
+    return found

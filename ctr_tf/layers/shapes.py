@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Sequence
 
+import keras
 from keras import ops
 
 from ctr_tf.types import Tensor
@@ -20,6 +21,33 @@ def concat(values: Iterable[Tensor | None]) -> Tensor | None:
     if not present:
         return None
     return present[0] if len(present) == 1 else ops.concatenate(present, axis=-1)
+
+
+def split(x: Tensor, sizes: Sequence[int | Tensor], axis: int = 0) -> list[Tensor]:
+    """Consecutive parts of x along an axis.
+
+    Example:
+        >>> [part.numpy().tolist() for part in split(ops.array([1, 2, 3]), [1, 2])]
+        [[1], [2, 3]]
+    """
+    if len(sizes) == 1:
+        return [x]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # One operation, whose gradient is one concatenation; that of a slice is as large as x.
+        return tf.split(x, tf.stack(sizes), axis, num=len(sizes))
+    return ops.split(x, [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)], axis)
+
+
+def by_field(x: Tensor, width: int) -> Tensor:
+    """Fields of one width laid end to end, (..., F D), as (..., F, D).
+
+    Example:
+        >>> by_field(ops.ones((2, 5, 12)), 4).shape
+        TensorShape([2, 5, 3, 4])
+    """
+    return ops.reshape(x, (*ops.shape(x)[:-1], x.shape[-1] // width, width))
 
 
 def per_candidate(value: Tensor, mask: Tensor) -> Tensor:

@@ -65,24 +65,6 @@ def _gathered(variable: Any, indices: Tensor) -> Tensor:
     return wide(indices)
 
 
-def split(x: Tensor, sizes: Sequence[int | Tensor]) -> list[Tensor]:
-    """Consecutive parts of x along its first axis.
-
-    Example:
-        >>> [part.numpy().tolist() for part in split(ops.array([1, 2, 3]), [1, 2])]
-        [[1], [2, 3]]
-    """
-    if len(sizes) == 1:
-        return [x]
-    if TENSORFLOW:
-        import tensorflow as tf
-
-        # One operation, whose gradient is one concatenation; that of a slice is as large as x.
-        return tf.split(x, tf.stack(sizes), num=len(sizes))
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    return ops.split(x, ends)
-
-
 def read(variable: keras.Variable, start: int, rows: int) -> Tensor:
     """Consecutive rows of a variable.
 

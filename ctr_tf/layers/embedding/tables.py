@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from ctr_tf.layers.embedding.rows import gather, read, split, write
+from ctr_tf.layers.embedding.rows import gather, read, write
+from ctr_tf.layers.shapes import split
 from ctr_tf.types import Tensor
 
 CHUNK_ROWS = 65536
