@@ -16,6 +16,7 @@ _HOME = {
     "EmbeddingTables": "ctr_tf.layers.embedding.tables",
     "Encoder": "ctr_tf.layers.sequence.transformer",
     "EncoderBlock": "ctr_tf.layers.sequence.transformer",
+    "FieldAwarePairs": "ctr_tf.layers.interaction.field_aware",
     "FieldMatrices": "ctr_tf.layers.interaction.pairs",
     "FieldWeights": "ctr_tf.layers.interaction.pairs",
     "LayerNorm": "ctr_tf.layers.layer_norm",
