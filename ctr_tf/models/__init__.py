@@ -5,6 +5,7 @@ from ctr_tf.models.behaviour import transformer as transformer
 from ctr_tf.models.interaction import dcn_v2 as dcn_v2
 from ctr_tf.models.interaction import deepfm as deepfm
 from ctr_tf.models.interaction import ffm as ffm
+from ctr_tf.models.interaction import flat_dnn as flat_dnn
 from ctr_tf.models.interaction import fm as fm
 from ctr_tf.models.interaction import fmfm as fmfm
 from ctr_tf.models.interaction import fwfm as fwfm
