@@ -9,3 +9,4 @@ from ctr_tf.models.interaction import flat_dnn as flat_dnn
 from ctr_tf.models.interaction import fm as fm
 from ctr_tf.models.interaction import fmfm as fmfm
 from ctr_tf.models.interaction import fwfm as fwfm
+from ctr_tf.models.interaction import wide_deep as wide_deep

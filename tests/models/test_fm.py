@@ -38,7 +38,7 @@ def test_parameter_count(rng):
     assert build("fm", "criteo", rng).count_params() == fm_parameters(4 * 6 + 3, 4)
 
 
-@pytest.mark.parametrize("name", ["fm", "fwfm", "fmfm", "ffm", "deepfm"])
+@pytest.mark.parametrize("name", ["fm", "fwfm", "fmfm", "ffm", "wide_deep", "deepfm"])
 def test_first_order_weights_need_a_feature(name):
     entry = registry.get(name)
     with pytest.raises(ValueError, match=f"{name} needs a feature that is no behaviour"):
