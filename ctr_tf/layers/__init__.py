@@ -19,6 +19,8 @@ _HOME = {
     "FieldAwarePairs": "ctr_tf.layers.interaction.field_aware",
     "FieldMatrices": "ctr_tf.layers.interaction.pairs",
     "FieldWeights": "ctr_tf.layers.interaction.pairs",
+    "InnerProducts": "ctr_tf.layers.interaction.products",
+    "KernelProducts": "ctr_tf.layers.interaction.products",
     "LayerNorm": "ctr_tf.layers.layer_norm",
     "MLP": "ctr_tf.layers.dense",
     "MaskedBatchNorm": "ctr_tf.layers.normalization",
@@ -31,11 +33,13 @@ _HOME = {
     "concat": "ctr_tf.layers.shapes",
     "fm_second_order": "ctr_tf.layers.interaction.fm",
     "fm_sums": "ctr_tf.layers.interaction.fm",
+    "outer_product": "ctr_tf.layers.interaction.products",
     "over_candidates": "ctr_tf.layers.shapes",
     "pair_state": "ctr_tf.layers.interaction.pairs",
     "pair_sums": "ctr_tf.layers.interaction.pairs",
     "per_candidate": "ctr_tf.layers.shapes",
     "pool": "ctr_tf.layers.sequence.pooling",
+    "product_sizes": "ctr_tf.layers.interaction.products",
 }
 
 __all__ = ["names", *sorted(_HOME)]

@@ -9,4 +9,5 @@ from ctr_tf.models.interaction import flat_dnn as flat_dnn
 from ctr_tf.models.interaction import fm as fm
 from ctr_tf.models.interaction import fmfm as fmfm
 from ctr_tf.models.interaction import fwfm as fwfm
+from ctr_tf.models.interaction import pnn as pnn
 from ctr_tf.models.interaction import wide_deep as wide_deep

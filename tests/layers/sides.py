@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ctr_tf.layers import over_candidates
+from ctr_tf.layers import over_candidates, product_sizes
 
 BATCH, CANDIDATES = 3, 4
 MASK = np.ones((BATCH, CANDIDATES), bool)
@@ -55,3 +55,19 @@ def summed(sums):
     """What `pair_sums` and the like return, added up: (B, N)."""
     parts = over_candidates(*sums, MASK)
     return np.asarray(sum(parts))[..., 0] if parts else np.zeros(MASK.shape)
+
+
+def signal_pairs(counts):
+    """The pair of fields that each signal is of: parts as `product_sizes` has them, in order."""
+    names, start, fields = list(counts), 0, {}
+    for name in names:
+        fields[name] = range(start, start + counts[name])
+        start += counts[name]
+    found = []
+    for part in product_sizes(counts):
+        side, other = part.split("_")
+        if side == other:
+            found += [(i, j) for i in fields[side] for j in fields[side] if i < j]
+        else:
+            found += [(i, j) for j in fields[other] for i in fields[side]]
+    return found
