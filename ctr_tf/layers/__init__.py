@@ -12,6 +12,7 @@ _HOME = {
     "ActivationUnit": "ctr_tf.layers.attention.target",
     "Cross": "ctr_tf.layers.interaction.cross",
     "CrossAttention": "ctr_tf.layers.attention.multi_head",
+    "CrossExperts": "ctr_tf.layers.interaction.cross",
     "CrossVectors": "ctr_tf.layers.interaction.cross_vectors",
     "Dice": "ctr_tf.layers.activation",
     "EmbeddingTables": "ctr_tf.layers.embedding.tables",

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ctr_tf.layers import Cross, fm_second_order, fm_sums, pool
-from tests.oracles.dcn_v2 import cross_full, cross_low_rank
+from ctr_tf.layers import Cross, CrossExperts, fm_second_order, fm_sums, pool
+from tests.oracles.dcn_v2 import cross_full, cross_low_rank, cross_mixture
 from tests.oracles.deepfm import fm_second_order as oracle_fm
 from tests.weights import array, layer_pair, randomise
 
@@ -70,3 +70,36 @@ def test_mean_pooling_is_numpys_masked_mean(rng):
     np.testing.assert_allclose(
         pool(values, mask, "mean"), np.mean(values, axis=1, where=where), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("gate", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("act", ["tanh", "linear"])
+def test_cross_experts_of_whole_and_of_parts(rng, gate, act):
+    layer = CrossExperts(PARTS, 2, 3, gate, act)
+    x0, x = rng.normal(size=(2, 2, 4, 5)).astype("float32")
+    layer(x0, x)
+    randomise(layer, rng)
+    y = layer(x0, x).numpy()
+    down, middle, up = array(layer.down.kernel), array(layer.middle), array(layer.up)
+    own = [slice(2 * i, 2 * i + 2) for i in range(3)]
+    experts = [(down[:, part], middle[i], up[part]) for i, part in enumerate(own)]
+    gates, bias = array(layer.gates.kernel), array(layer.bias)
+    for b in range(2):
+        for n in range(4):
+            expected = cross_mixture(x0[b, n], x[b, n], experts, gates, bias, act, gate)
+            np.testing.assert_allclose(y[b, n], expected, rtol=1e-4, atol=1e-5)
+    products = [layer.part("user", x[..., :2]), None, layer.part("item", x[..., 2:])]
+    np.testing.assert_allclose(layer.from_parts(x0, x, products), y, rtol=1e-4, atol=1e-5)
+    assert layer.count_params() == 3 * (5 + 5 * 2 + 2 * 2 + 2 * 5) + 5
+
+
+def test_one_linear_expert_is_a_cross_layer_of_low_rank(rng):
+    mixture, plain = CrossExperts(PARTS, 2, 1, activation_name="linear"), Cross(PARTS, 2)
+    x0, x = rng.normal(size=(2, 2, 4, 5)).astype("float32")
+    for layer in (mixture, plain):
+        layer(x0, x)
+        randomise(layer, rng)
+    plain.down.kernel.assign(array(mixture.down.kernel) @ array(mixture.middle)[0])
+    plain.up.kernel.assign(array(mixture.up))
+    plain.up.bias.assign(array(mixture.bias))
+    np.testing.assert_allclose(mixture(x0, x), plain(x0, x), rtol=1e-4, atol=1e-5)
