@@ -19,7 +19,7 @@ setup(
         "numpy>=2",
         "protobuf>=6.31,<7",
         "pyarrow>=17",
-        "pydantic>=2.10,<3",
+        "pydantic>=2.12,<3",
         "pyyaml>=6",
         "rich>=13",
         "tensorboard>=2.21,<2.22",

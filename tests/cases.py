@@ -100,6 +100,12 @@ SMALL = {
     "batch_norm": True,
 }
 
+# A multi-task network of each kind, over tasks of FULL.
+HEADS = {
+    "shared_bottom": {"units": [6, 5], "tower_units": [4]},
+}
+HEADS = {kind: {"kind": kind, **given} for kind, given in HEADS.items()}
+
 
 def small_config(name, **given):
     """The configuration of that architecture, with small layers where it has such fields."""
@@ -114,6 +120,12 @@ def build(name, case, rng, **given):
     case = CASES[case]
     model = CTRModel(case.schema, small_config(name, **given), case.rows, case.vectors)
     return randomise(model, rng)
+
+
+def make(pair, rng):
+    """`build` of an architecture, a kind of log and, where there is a third, a kind of heads."""
+    name, case, *kinds = pair
+    return build(name, case, rng, **({"heads": HEADS[kinds[0]]} if kinds else {}))
 
 
 def batch(case, rng, requests=5, behaviours=5, values=3, filled=False):

@@ -27,6 +27,8 @@ _HOME = {
     "MLP": "ctr_tf.layers.dense",
     "MaskedBatchNorm": "ctr_tf.layers.normalization",
     "Packing": "ctr_tf.layers.packing",
+    "ParallelDense": "ctr_tf.layers.experts.parallel",
+    "ParallelMLP": "ctr_tf.layers.experts.parallel",
     "SelfAttention": "ctr_tf.layers.attention.multi_head",
     "SplitDense": "ctr_tf.layers.dense",
     "SplitMLP": "ctr_tf.layers.dense",

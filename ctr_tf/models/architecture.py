@@ -58,8 +58,15 @@ class Body:
         It needs no Keras: a config that does not fit is told when it is read.
 
         Raises:
-            SettingError: it needs a behaviour sequence and there is none.
+            SettingError: it needs a behaviour sequence and there is none, or heads that read a
+                representation and it has a logit alone.
         """
+        if cls.logit_alone and config.heads.kind != "binary":
+            raise SettingError(
+                ("model", "heads", "kind"),
+                f"{config.name} has a logit alone, which {config.heads.kind!r} cannot read; "
+                "use 'binary'",
+            )
         if cls.needs_sequence and not widths.sequences:
             raise SettingError(
                 ("model", "name"), f"{config.name} needs a behaviour sequence; the schema has none"
@@ -91,6 +98,18 @@ class Body:
     ) -> Representation:
         """What it says of each candidate, (B, N, H), from the user tower's state."""
         raise TypeError(f"{type(self).__name__} defines no item_tower")
+
+
+def layers_of(owner: object) -> list:
+    """The Keras layers among an object's attributes and in lists of them, in order."""
+    import keras
+
+    return [
+        layer
+        for value in vars(owner).values()
+        for layer in (value if isinstance(value, list) else [value])
+        if isinstance(layer, keras.Layer)
+    ]
 
 
 def pooled_history(user: UserSide) -> list[Tensor]:

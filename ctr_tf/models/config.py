@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from ctr_tf import layers
 from ctr_tf.config_base import Config
 from ctr_tf.layers.embedding.config import EmbeddingConfig
+from ctr_tf.models.multitask import AnyHeads, BinaryConfig
 
 
 class ModelConfig(Config):
@@ -17,11 +18,15 @@ class ModelConfig(Config):
         embedding: width, initialiser and regulariser of the tables.
         user_context: context features that the user tower reads; the exported user state then
             depends on them.
+        heads: what stands between the body's representation and the tasks' outputs, by `kind`:
+            binary or shared_bottom.
     """
 
     name: str
     embedding: EmbeddingConfig = EmbeddingConfig()
     user_context: list[str] = []
+    # The default is not written out: it was there before it had a name, and runs keep theirs.
+    heads: AnyHeads = Field(BinaryConfig(), exclude_if=lambda heads: heads == BinaryConfig())
 
 
 class DeepFields(Config):

@@ -7,9 +7,11 @@ import numpy as np
 from keras import ops
 
 from ctr_tf import registry
+from ctr_tf.models.architecture import layers_of
 from ctr_tf.models.config import ModelConfig
 from ctr_tf.models.embedder import Embedder
 from ctr_tf.models.heads import BinaryHeads, Outputs
+from ctr_tf.models.multitask import task_network
 from ctr_tf.schema import CANDIDATES_MASK, InputSpec, Schema, Text
 from ctr_tf.types import CandidateSide, ContextSide, State, Tensor, UserSide
 
@@ -68,13 +70,9 @@ class CTRModel(keras.Model):
             self.body = entry.body(config, self.embedder.widths)
         # A body is a plain object, so that its file imports without Keras: its layers are
         # tracked here.
-        self.body_layers = [
-            layer
-            for value in vars(self.body).values()
-            for layer in (value if isinstance(value, list) else [value])
-            if isinstance(layer, keras.Layer)
-        ]
-        self.heads = BinaryHeads(schema.tasks, entry.body.logit_alone, name="heads")
+        self.body_layers = layers_of(self.body)
+        network = task_network(config.heads, list(schema.tasks))
+        self.heads = BinaryHeads(schema.tasks, network, entry.body.logit_alone, name="heads")
         self(self.example_features())
 
     def build(self, input_shape=None):
@@ -134,10 +132,12 @@ class CTRModel(keras.Model):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Outputs:
         representation = self.body.item_tower(state, context, candidates, training=training)
-        return self.heads(representation.vector, representation.logit)
+        return self.heads(
+            representation.vector, representation.logit, candidates.mask, training=training
+        )
 
     def scores(self, outputs: Outputs) -> Outputs:
-        """Probabilities, (B, N) per task, from the outputs."""
+        """Probabilities, (B, N) per output, from the outputs."""
         return self.heads.scores(outputs)
 
     @property

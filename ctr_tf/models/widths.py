@@ -16,8 +16,9 @@ def check_model(schema: Schema, config: ModelConfig) -> None:
     """Checks that a model of that configuration can be built over the schema; needs no Keras.
 
     Raises:
-        SettingError: see `embedded_widths` and the architecture's `check`.
+        SettingError: see `embedded_widths` and the `check` of architecture and heads.
     """
+    config.heads.check(list(schema.tasks))
     body = registry.get(config.name).body
     embedding = body.embedding(config, schema)
     widths = embedded_widths(schema, embedding, body.one_width, config.user_context)

@@ -1,10 +1,10 @@
-"""Each registered model over each kind of log that it is defined for."""
+"""Each registered model over each kind of log that it is defined for, and each kind of heads."""
 
 import numpy as np
 import pytest
 
 from ctr_tf import registry
-from tests.cases import CASES, build
+from tests.cases import CASES, HEADS, make
 
 PAIRS = [
     (name, case)
@@ -12,12 +12,14 @@ PAIRS = [
     for case in CASES
     if CASES[case].schema.sequences or not entry.body.needs_sequence
 ]
+# Over bodies without and with a logit of their own, and a log without candidate features.
+PAIRS += [("dcn_v2", "full", kind) for kind in HEADS]
 _built = {}
 
 
 @pytest.fixture(params=PAIRS, ids=["-".join(pair) for pair in PAIRS])
 def pair(request):
-    """(architecture, kind of log)."""
+    """(architecture, kind of log), or (architecture, kind of log, kind of heads)."""
     return request.param
 
 
@@ -31,7 +33,7 @@ def case(pair):
 def model(pair):
     """A small model with random weights, the same for each test."""
     if pair not in _built:
-        made = build(*pair, np.random.default_rng(7))
+        made = make(pair, np.random.default_rng(7))
         _built[pair] = made, made.get_weights()
     made, weights = _built[pair]
     made.set_weights(weights)

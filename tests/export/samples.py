@@ -58,6 +58,10 @@ CASES = [
     for shape, schema in SCHEMAS.items()
     if schema.sequences or not entry.body.needs_sequence
 ]
+HEADS = {
+    **{kind: {"kind": kind} for kind in ("shared_bottom",)},
+}
+CASES += [("dcn_v2", "both", kind) for kind in HEADS]
 
 
 def prepared(folder: Path, schema: Schema) -> Path:

@@ -21,15 +21,16 @@ from ctr_tf.export.self_check import (
 from ctr_tf.export.signatures import ITEM_TOWER, SERVING, USER_TOWER, Signatures
 from ctr_tf.export.versions import new_version, prune, versions
 from ctr_tf.schema import Schema
-from tests.export.samples import CASES, SCHEMAS, build, request
+from tests.export.samples import CASES, HEADS, SCHEMAS, build, request
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
 def case(request, tmp_path_factory):
     """A model, its preprocessor and its reloaded SavedModel."""
-    name, shape = request.param
+    name, shape, *kinds = request.param
     folder = tmp_path_factory.mktemp("saved")
-    model, preprocessor = build(folder, name, SCHEMAS[shape])
+    given = {"heads": HEADS[kinds[0]]} if kinds else {}
+    model, preprocessor = build(folder, name, SCHEMAS[shape], **given)
     signatures = Signatures(model, preprocessor)
     signatures.save(folder / "model")
     return model, preprocessor, signatures, tf.saved_model.load(str(folder / "model"))
@@ -42,11 +43,11 @@ def test_reloaded_folded_tiled_and_two_calls_agree(case):
         raw = request(model.schema, seed, batch, count, length)
         expected = score_in_process(model, preprocessor, raw)
         for way, found in scores(reloaded, raw, candidates).items():
-            for task in model.schema.tasks:
+            for task in model.heads.outputs:
                 assert found[task].shape == (batch, count), way
                 np.testing.assert_allclose(found[task], expected[task], atol=1e-6, err_msg=way)
         mask = raw["candidates_mask"]
-        for task in model.schema.tasks:
+        for task in model.heads.outputs:
             assert (expected[task][~mask] == 0).all()
             assert ((expected[task][mask] > 0) & (expected[task][mask] < 1)).all()
 
@@ -83,7 +84,7 @@ def test_names_dtypes_and_shapes_of_the_signatures(case):
     for name in (SERVING, ITEM_TOWER):
         outputs = reloaded.signatures[name].structured_outputs
         assert {task: value.dtype for task, value in outputs.items()} == dict.fromkeys(
-            model.schema.tasks, tf.float32
+            model.heads.outputs, tf.float32
         )
 
 

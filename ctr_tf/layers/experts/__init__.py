@@ -1,0 +1,1 @@
+"""Experts, gates and towers of several tasks."""

@@ -1,0 +1,25 @@
+"""Multi-task networks between any body and its named outputs: `model.heads`, by `kind`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from ctr_tf.models.multitask.network import BinaryConfig, TaskNetwork
+from ctr_tf.models.multitask.shared_bottom import SharedBottom, SharedBottomConfig
+
+AnyHeads = Annotated[BinaryConfig | SharedBottomConfig, Field(discriminator="kind")]
+_NETWORKS = {"shared_bottom": SharedBottom}
+
+
+def task_network(config: AnyHeads, tasks: Sequence[str]) -> TaskNetwork | None:
+    """The network of that configuration; None for heads straight on the representation.
+
+    Example:
+        >>> task_network(BinaryConfig(), ["click"]) is None
+        True
+    """
+    network = _NETWORKS.get(config.kind)
+    return network and network(config, tasks)
