@@ -103,6 +103,7 @@ SMALL = {
 # A multi-task network of each kind, over tasks of FULL.
 HEADS = {
     "shared_bottom": {"units": [6, 5], "tower_units": [4]},
+    "mmoe": {"experts": 3, "expert_units": [6, 5], "tower_units": [4]},
 }
 HEADS = {kind: {"kind": kind, **given} for kind, given in HEADS.items()}
 

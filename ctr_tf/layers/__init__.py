@@ -26,6 +26,7 @@ _HOME = {
     "LayerNorm": "ctr_tf.layers.layer_norm",
     "MLP": "ctr_tf.layers.dense",
     "MaskedBatchNorm": "ctr_tf.layers.normalization",
+    "Mixture": "ctr_tf.layers.experts.mixture",
     "Packing": "ctr_tf.layers.packing",
     "ParallelDense": "ctr_tf.layers.experts.parallel",
     "ParallelMLP": "ctr_tf.layers.experts.parallel",

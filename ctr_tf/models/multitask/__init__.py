@@ -7,11 +7,15 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ctr_tf.models.multitask.mmoe import MMoE, MMoEConfig
 from ctr_tf.models.multitask.network import BinaryConfig, TaskNetwork
 from ctr_tf.models.multitask.shared_bottom import SharedBottom, SharedBottomConfig
 
-AnyHeads = Annotated[BinaryConfig | SharedBottomConfig, Field(discriminator="kind")]
-_NETWORKS = {"shared_bottom": SharedBottom}
+AnyHeads = Annotated[
+    BinaryConfig | SharedBottomConfig | MMoEConfig,
+    Field(discriminator="kind"),
+]
+_NETWORKS = {"shared_bottom": SharedBottom, "mmoe": MMoE}
 
 
 def task_network(config: AnyHeads, tasks: Sequence[str]) -> TaskNetwork | None:
