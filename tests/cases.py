@@ -104,6 +104,13 @@ SMALL = {
 HEADS = {
     "shared_bottom": {"units": [6, 5], "tower_units": [4]},
     "mmoe": {"experts": 3, "expert_units": [6, 5], "tower_units": [4]},
+    "ple": {
+        "levels": 2,
+        "task_experts": 2,
+        "shared_experts": 1,
+        "expert_units": [5],
+        "tower_units": [4],
+    },
 }
 HEADS = {kind: {"kind": kind, **given} for kind, given in HEADS.items()}
 

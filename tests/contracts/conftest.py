@@ -15,6 +15,7 @@ PAIRS = [
 # Over bodies without and with a logit of their own, and a log without candidate features.
 PAIRS += [("dcn_v2", "full", kind) for kind in HEADS]
 PAIRS += [("deepfm", "census", "mmoe")]
+PAIRS += [("din", "full", "ple")]
 _built = {}
 
 

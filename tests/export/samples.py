@@ -59,7 +59,7 @@ CASES = [
     if schema.sequences or not entry.body.needs_sequence
 ]
 HEADS = {
-    **{kind: {"kind": kind} for kind in ("shared_bottom", "mmoe")},
+    **{kind: {"kind": kind} for kind in ("shared_bottom", "mmoe", "ple")},
 }
 CASES += [("dcn_v2", "both", kind) for kind in HEADS]
 

@@ -9,13 +9,14 @@ from pydantic import Field
 
 from ctr_tf.models.multitask.mmoe import MMoE, MMoEConfig
 from ctr_tf.models.multitask.network import BinaryConfig, TaskNetwork
+from ctr_tf.models.multitask.ple import PLE, PLEConfig
 from ctr_tf.models.multitask.shared_bottom import SharedBottom, SharedBottomConfig
 
 AnyHeads = Annotated[
-    BinaryConfig | SharedBottomConfig | MMoEConfig,
+    BinaryConfig | SharedBottomConfig | MMoEConfig | PLEConfig,
     Field(discriminator="kind"),
 ]
-_NETWORKS = {"shared_bottom": SharedBottom, "mmoe": MMoE}
+_NETWORKS = {"shared_bottom": SharedBottom, "mmoe": MMoE, "ple": PLE}
 
 
 def task_network(config: AnyHeads, tasks: Sequence[str]) -> TaskNetwork | None:
