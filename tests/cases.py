@@ -111,6 +111,7 @@ HEADS = {
         "expert_units": [5],
         "tower_units": [4],
     },
+    "esmm": {"tower_units": [6, 5]},
 }
 HEADS = {kind: {"kind": kind, **given} for kind, given in HEADS.items()}
 

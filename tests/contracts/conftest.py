@@ -16,6 +16,7 @@ PAIRS = [
 PAIRS += [("dcn_v2", "full", kind) for kind in HEADS]
 PAIRS += [("deepfm", "census", "mmoe")]
 PAIRS += [("din", "full", "ple")]
+PAIRS += [("deepfm", "full", "esmm")]
 _built = {}
 
 

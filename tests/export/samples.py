@@ -60,6 +60,7 @@ CASES = [
 ]
 HEADS = {
     **{kind: {"kind": kind} for kind in ("shared_bottom", "mmoe", "ple")},
+    "esmm": {"kind": "esmm", "conversion": "like"},
 }
 CASES += [("dcn_v2", "both", kind) for kind in HEADS]
 

@@ -7,16 +7,17 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ctr_tf.models.multitask.esmm import ESMM, ESMMConfig
 from ctr_tf.models.multitask.mmoe import MMoE, MMoEConfig
 from ctr_tf.models.multitask.network import BinaryConfig, TaskNetwork
 from ctr_tf.models.multitask.ple import PLE, PLEConfig
 from ctr_tf.models.multitask.shared_bottom import SharedBottom, SharedBottomConfig
 
 AnyHeads = Annotated[
-    BinaryConfig | SharedBottomConfig | MMoEConfig | PLEConfig,
+    BinaryConfig | SharedBottomConfig | MMoEConfig | PLEConfig | ESMMConfig,
     Field(discriminator="kind"),
 ]
-_NETWORKS = {"shared_bottom": SharedBottom, "mmoe": MMoE, "ple": PLE}
+_NETWORKS = {"shared_bottom": SharedBottom, "mmoe": MMoE, "ple": PLE, "esmm": ESMM}
 
 
 def task_network(config: AnyHeads, tasks: Sequence[str]) -> TaskNetwork | None:
