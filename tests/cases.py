@@ -98,6 +98,7 @@ SMALL = {
     "attention_units": [5, 3],
     "encoder": {"width": 6, "heads": 2, "feed_forward": 7, "positions": 4},
     "batch_norm": True,
+    "cin_units": [4, 3],
 }
 
 # A multi-task network of each kind, over tasks of FULL.

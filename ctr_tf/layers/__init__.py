@@ -10,6 +10,7 @@ from ctr_tf.layers import names as names
 
 _HOME = {
     "ActivationUnit": "ctr_tf.layers.attention.target",
+    "CIN": "ctr_tf.layers.interaction.cin",
     "Cross": "ctr_tf.layers.interaction.cross",
     "CrossAttention": "ctr_tf.layers.attention.multi_head",
     "CrossExperts": "ctr_tf.layers.interaction.cross",
@@ -45,6 +46,7 @@ _HOME = {
     "per_candidate": "ctr_tf.layers.shapes",
     "pool": "ctr_tf.layers.sequence.pooling",
     "product_sizes": "ctr_tf.layers.interaction.products",
+    "stacked": "ctr_tf.layers.shapes",
 }
 
 __all__ = ["names", *sorted(_HOME)]

@@ -50,15 +50,26 @@ def by_field(x: Tensor, width: int) -> Tensor:
     return ops.reshape(x, (*ops.shape(x)[:-1], x.shape[-1] // width, width))
 
 
+def stacked(fields: Iterable[Tensor]) -> Tensor | None:
+    """Fields of one width (..., D) side by side, (..., F, D); None for no field.
+
+    Example:
+        >>> stacked([ops.ones((2, 3)), ops.zeros((2, 3))]).shape
+        TensorShape([2, 2, 3])
+    """
+    fields = list(fields)
+    return ops.stack(fields, axis=-2) if fields else None
+
+
 def per_candidate(value: Tensor, mask: Tensor) -> Tensor:
-    """Broadcasts a per-request (B, D) to the candidates of `mask` (B, N): (B, N, D).
+    """Broadcasts a per-request (B, ..., D) to the candidates of `mask` (B, N): (B, N, ..., D).
 
     Example:
         >>> per_candidate(ops.ones((2, 3)), ops.ones((2, 5), dtype="bool")).shape
         TensorShape([2, 5, 3])
     """
     shape = ops.shape(mask)
-    return ops.broadcast_to(value[:, None, :], (shape[0], shape[1], value.shape[-1]))
+    return ops.broadcast_to(value[:, None], (shape[0], shape[1], *value.shape[1:]))
 
 
 def over_candidates(
