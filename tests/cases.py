@@ -99,6 +99,7 @@ SMALL = {
     "encoder": {"width": 6, "heads": 2, "feed_forward": 7, "positions": 4},
     "batch_norm": True,
     "cin_units": [4, 3],
+    "attention_width": 3,
 }
 
 # A multi-task network of each kind, over tasks of FULL.

@@ -3,6 +3,7 @@
 from ctr_tf.models.behaviour import din as din
 from ctr_tf.models.behaviour import transformer as transformer
 from ctr_tf.models.interaction import dcn as dcn
+from ctr_tf.models.interaction import autoint as autoint
 from ctr_tf.models.interaction import dcn_v2 as dcn_v2
 from ctr_tf.models.interaction import deepfm as deepfm
 from ctr_tf.models.interaction import ffm as ffm

@@ -134,9 +134,9 @@ class SelfAttention(keras.layers.Layer):
         """What `call` makes of what `project` returns."""
         dropout = self.dropout if training else None
         if packing.padded:
-            queries, keys, values = _by_head(packing.unpack(projected), 3, self.heads)
+            queries, keys, values = by_head(packing.unpack(projected), 3, self.heads)
             mask = ops.reshape(packing.weights > 0, packing.shape)
-            y = packing.pack(_joined(attend(queries, keys, values, mask, dropout)))
+            y = packing.pack(joined(attend(queries, keys, values, mask, dropout)))
         else:
             buckets = Buckets.of(packing)
             laid = buckets.positions(3, self.heads).lay_out(projected)
@@ -188,9 +188,9 @@ class CrossAttention(keras.layers.Layer):
         queries = self.query(queries) * (self.width // self.heads) ** -0.5
         packed = packing.pack(keys_values)
         if packing.padded:
-            (own,) = _by_head(queries, 1, self.heads)
-            keys, values = _by_head(packing.unpack(packed), 2, self.heads)
-            return self.output_projection(_joined(attend(own, keys, values, mask, dropout)))
+            (own,) = by_head(queries, 1, self.heads)
+            keys, values = by_head(packing.unpack(packed), 2, self.heads)
+            return self.output_projection(joined(attend(own, keys, values, mask, dropout)))
         buckets = Buckets.of(packing)
         shape = ops.shape(queries)
         slots = buckets.queries(shape[1], self.heads)
@@ -206,14 +206,14 @@ def _divisor(heads: int, width: int) -> int:
     return heads
 
 
-def _by_head(x: Tensor, parts: int, heads: int) -> list[Tensor]:
+def by_head(x: Tensor, parts: int, heads: int) -> list[Tensor]:
     """x (B, L, S H d) as S tensors (B, H, L, d)."""
     shape = ops.shape(x)
     x = ops.reshape(x, (shape[0], shape[1], parts, heads, x.shape[-1] // (parts * heads)))
     return list(ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), parts))
 
 
-def _joined(x: Tensor) -> Tensor:
+def joined(x: Tensor) -> Tensor:
     """x (B, H, L, d) as (B, L, H d)."""
     shape = ops.shape(x)
     return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (shape[0], shape[2], -1))
