@@ -10,6 +10,7 @@ from ctr_tf.layers import names as names
 
 _HOME = {
     "ActivationUnit": "ctr_tf.layers.attention.target",
+    "Bilinear": "ctr_tf.layers.interaction.bilinear",
     "CIN": "ctr_tf.layers.interaction.cin",
     "Cross": "ctr_tf.layers.interaction.cross",
     "CrossAttention": "ctr_tf.layers.attention.multi_head",
@@ -32,6 +33,7 @@ _HOME = {
     "Packing": "ctr_tf.layers.packing",
     "ParallelDense": "ctr_tf.layers.experts.parallel",
     "ParallelMLP": "ctr_tf.layers.experts.parallel",
+    "SENET": "ctr_tf.layers.interaction.bilinear",
     "SelfAttention": "ctr_tf.layers.attention.multi_head",
     "SplitDense": "ctr_tf.layers.dense",
     "SplitMLP": "ctr_tf.layers.dense",
