@@ -100,6 +100,10 @@ SMALL = {
     "batch_norm": True,
     "cin_units": [4, 3],
     "attention_width": 3,
+    "first_units": [6, 4],
+    "second_units": [5, 6],
+    "fusion_heads": 2,
+    "gate_units": [4],
 }
 
 # A multi-task network of each kind, over tasks of FULL.

@@ -25,6 +25,7 @@ _HOME = {
     "FieldWeights": "ctr_tf.layers.interaction.pairs",
     "InnerProducts": "ctr_tf.layers.interaction.products",
     "KernelProducts": "ctr_tf.layers.interaction.products",
+    "FeatureGate": "ctr_tf.layers.interaction.gate",
     "FieldAttention": "ctr_tf.layers.attention.fields",
     "LayerNorm": "ctr_tf.layers.layer_norm",
     "MLP": "ctr_tf.layers.dense",

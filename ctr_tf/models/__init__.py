@@ -14,4 +14,5 @@ from ctr_tf.models.interaction import fwfm as fwfm
 from ctr_tf.models.interaction import pnn as pnn
 from ctr_tf.models.interaction import wide_deep as wide_deep
 from ctr_tf.models.interaction import fibinet as fibinet
+from ctr_tf.models.interaction import finalmlp as finalmlp
 from ctr_tf.models.interaction import xdeepfm as xdeepfm

@@ -29,7 +29,7 @@ def oracle(model, features):
         kernel, bias = layer_pair(model.heads.dense[task])
         own = len(kernel) - (config.units[-1] if deep else 0)
         return autoint_forward(
-            np.array([numpy.all(b, n)]),
+            np.array([numpy.every_field(b, n)]),
             layers,
             (kernel[:own], bias),
             [*deep, (kernel[own:], np.zeros(1))] if deep else (),

@@ -30,7 +30,7 @@ def oracle(model, features):
         weights = [*numpy.user(b, view), *numpy.context(b, view), *numpy.candidate(b, n, view)]
         kernel, head_bias = layer_pair(model.heads.dense[task])
         return fibinet_forward(
-            np.array([numpy.all(b, n)]),
+            np.array([numpy.every_field(b, n)]),
             np.array([[weight.item() for weight in weights]]),
             head_bias.item(),
             array(body.senet.reduce.kernel),
