@@ -104,6 +104,11 @@ SMALL = {
     "second_units": [5, 6],
     "fusion_heads": 2,
     "gate_units": [4],
+    "folded_units": [5, 3],
+}
+# Options that change how a model computes: name to registered name and settings.
+VARIANTS = {
+    "din_folded": ("din", {"folded": True}),
 }
 
 # A multi-task network of each kind, over tasks of FULL.
@@ -124,6 +129,8 @@ HEADS = {kind: {"kind": kind, **given} for kind, given in HEADS.items()}
 
 def small_config(name, **given):
     """The configuration of that architecture, with small layers where it has such fields."""
+    name, settings = VARIANTS.get(name, (name, {}))
+    given = {**settings, **given}
     config = registry.get(name).config
     small = {key: value for key, value in SMALL.items() if key in config.model_fields}
     return config(**{"name": name, **small, **given})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctr_tf import registry
-from tests.cases import CASES, HEADS, make
+from tests.cases import CASES, HEADS, VARIANTS, make
 
 PAIRS = [
     (name, case)
@@ -12,6 +12,7 @@ PAIRS = [
     for case in CASES
     if CASES[case].schema.sequences or not entry.body.needs_sequence
 ]
+PAIRS += [(name, "full") for name in VARIANTS]
 # Over bodies without and with a logit of their own, and a log without candidate features.
 PAIRS += [("dcn_v2", "full", kind) for kind in HEADS]
 PAIRS += [("deepfm", "census", "mmoe")]

@@ -348,7 +348,7 @@ def test_every_entry_says_what_it_is():
 def test_weights_have_paths_of_their_own(model, pair):
     paths = [variable.path for variable in model.variables]
     assert len(set(paths)) == len(paths)
-    assert all(path.startswith(f"{pair[0]}/") for path in paths)
+    assert all(path.startswith(f"{model.name}/") for path in paths)
     again = CTRModel.from_config(model.get_config())
     assert [variable.path for variable in again.variables] == paths
 
