@@ -39,6 +39,7 @@ class Behaviours:
     values: dict[str, Tensor]
     mask: Tensor
     times: Tensor | None = None
+    views: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Widths:
         context: of the context fields that the item tower reads.
         candidate: of candidate fields.
         sequences: sequence name to attribute to width.
+        timed: the sequences of which models see when each behaviour happened.
 
     Example:
         >>> Widths(user={"age": 4}, candidate={"item_id": 8, "genre": 8}).total("candidate")
@@ -114,6 +116,7 @@ class Widths:
     context: dict[str, int] = field(default_factory=dict)
     candidate: dict[str, int] = field(default_factory=dict)
     sequences: dict[str, dict[str, int]] = field(default_factory=dict)
+    timed: tuple[str, ...] = ()
 
     def total(self, side: str) -> int:
         """The summed width of one side's fields."""

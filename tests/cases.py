@@ -104,10 +104,17 @@ SMALL = {
     "second_units": [5, 6],
     "fusion_heads": 2,
     "gate_units": [4],
+    "attention_heads": 2,
+    "feed_forward": 7,
+    "positions": 9,
+    "position_width": 4,
+    "length": 6,
     "folded_units": [5, 3],
 }
 # Options that change how a model computes: name to registered name and settings.
 VARIANTS = {
+    "bst_mean": ("bst", {"pool": "mean", "blocks": 2, "position_width": 0}),
+    "bst_target": ("bst", {"pool": "target"}),
     "din_folded": ("din", {"folded": True}),
 }
 

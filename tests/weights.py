@@ -58,6 +58,8 @@ def oracle_activation(layer):
         )
     if kind == "PReLU":
         return partial(prelu, alpha=array(layer.alpha))
+    if layer.function.__name__ == "leaky_relu":
+        return partial(prelu, alpha=0.2)
     return partial(activate, activation=layer.function.__name__)
 
 

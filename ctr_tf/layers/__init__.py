@@ -42,6 +42,7 @@ _HOME = {
     "SplitMLP": "ctr_tf.layers.dense",
     "TableSpec": "ctr_tf.layers.embedding.tables",
     "by_field": "ctr_tf.layers.shapes",
+    "TargetTransformer": "ctr_tf.layers.sequence.target_transformer",
     "concat": "ctr_tf.layers.shapes",
     "fm_second_order": "ctr_tf.layers.interaction.fm",
     "fm_sums": "ctr_tf.layers.interaction.fm",

@@ -167,6 +167,6 @@ def activation(name: Activation, layer_name: str | None = None) -> keras.layers.
         return Dice(name=layer_name)
     if name == "prelu":
         return PReLU(name=layer_name)
-    if name not in ("relu", "sigmoid", "tanh", "linear"):
+    if name not in ("relu", "leaky_relu", "sigmoid", "tanh", "linear"):
         raise ValueError(f"activation: no activation {name!r}")
     return _Stateless(name, name=layer_name)

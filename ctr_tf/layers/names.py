@@ -2,6 +2,6 @@
 
 from typing import Literal
 
-Activation = Literal["relu", "dice", "prelu", "sigmoid", "tanh", "linear"]
+Activation = Literal["relu", "leaky_relu", "dice", "prelu", "sigmoid", "tanh", "linear"]
 Combiner = Literal["mean", "sum", "sqrtn"]
 FeedForwardActivation = Literal["relu", "gelu", "leaky_relu", "silu", "tanh", "linear"]

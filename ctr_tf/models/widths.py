@@ -74,4 +74,5 @@ def embedded_widths(
             name: {a: config.table(schema.encoder(a, name)).width for a in spec.attributes}
             for name, spec in schema.sequences.items()
         },
+        timed=tuple(name for name, spec in schema.sequences.items() if spec.timestamps),
     )

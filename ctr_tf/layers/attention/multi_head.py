@@ -73,6 +73,49 @@ def attend(
     return attention(queries, keys, values)
 
 
+def attend_with_mass(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What `attend` returns, and the logarithm of the sum of exp(score) over the valid keys.
+
+    With it attention takes in a further key exactly (see `with_one_more`), so that what all
+    candidates share is computed once. Where no key is valid the mass is as good as none.
+
+    Args:
+        queries, keys, values, mask: as of `attend`.
+
+    Returns:
+        (B, H, Q, d) and (B, H, Q).
+    """
+    scores = ops.cast(_matmul(queries, keys, transpose_b=True), "float32")
+    scores = scores + ops.where(mask, 0.0, -1e9)[:, None, None, :]
+    largest = ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True, initial=-1e9))
+    shares = ops.exp(scores - largest)
+    total = ops.sum(shares, axis=-1, keepdims=True)
+    # Without a key at all the sum is 0; the mass of none is lost beside any other anyway.
+    mass = largest + ops.log(ops.maximum(total, 1e-30))
+    weights = ops.cast(shares / ops.maximum(total, 1e-30), values.dtype)
+    return _matmul(weights, values), mass[..., 0]
+
+
+def with_one_more(attended: Tensor, mass: Tensor, score: Tensor, value: Tensor) -> Tensor:
+    """Attention with one more key: attended + sigmoid(score - mass) (value - attended).
+
+    Args:
+        attended: without it, (..., d).
+        mass: see `attend_with_mass`, (...).
+        score: of the further key, (...).
+        value: of it, (..., d).
+
+    Example:
+        >>> zero = ops.zeros(())
+        >>> with_one_more(ops.array([4.0]), ops.log(ops.array(3.0)), zero, ops.array([8.0])).numpy()
+        array([5.], dtype=float32)
+    """
+    share = ops.sigmoid(ops.cast(score, "float32") - mass)
+    return attended + ops.cast(share, value.dtype)[..., None] * (value - attended)
+
+
 class SelfAttention(keras.layers.Layer):
     """Multi-head attention of the positions of a sequence to each other.
 
@@ -115,15 +158,20 @@ class SelfAttention(keras.layers.Layer):
             self.bias = self.add_weight(name="bias", shape=(3 * self.width,), initializer="zeros")
         self.output_projection.build((None, self.width))
 
-    def project(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor, first: int = 0) -> Tensor:
         """Scaled queries, keys and values side by side: x (..., D) to (..., 3 W).
 
         What follows the first W is what `CrossAttention` takes as keys and values.
+
+        Args:
+            x: or a part of its columns, whose products add up; the bias is with the first one.
+            first: the first of these columns.
         """
         # Scaling the weights costs nothing beside scaling the queries.
         scale = [(self.width // self.heads) ** -0.5] * self.width + [1.0] * (2 * self.width)
-        projected = ops.matmul(x, ops.cast(self.kernel * ops.array(scale), x.dtype))
-        if self.use_bias:
+        kernel = self.kernel[first : first + x.shape[-1]]
+        projected = ops.matmul(x, ops.cast(kernel * ops.array(scale), x.dtype))
+        if self.use_bias and first == 0:
             projected = projected + ops.cast(self.bias * ops.array(scale), x.dtype)
         return projected
 
@@ -207,7 +255,7 @@ def _divisor(heads: int, width: int) -> int:
 
 
 def by_head(x: Tensor, parts: int, heads: int) -> list[Tensor]:
-    """x (B, L, S H d) as S tensors (B, H, L, d)."""
+    """x (B, L, S H d) as S tensors (B, H, L, d), such as queries, keys and values of each head."""
     shape = ops.shape(x)
     x = ops.reshape(x, (shape[0], shape[1], parts, heads, x.shape[-1] // (parts * heads)))
     return list(ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), parts))
@@ -216,7 +264,8 @@ def by_head(x: Tensor, parts: int, heads: int) -> list[Tensor]:
 def joined(x: Tensor) -> Tensor:
     """x (B, H, L, d) as (B, L, H d)."""
     shape = ops.shape(x)
-    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (shape[0], shape[2], -1))
+    width = shape[1] * shape[3]
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (shape[0], shape[2], width))
 
 
 def _softmax(x: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class EncoderBlock(keras.layers.Layer):
         norm: whether layer normalisation comes before each part or after its residual.
         dropout: rate of the attention weights and of what each part adds.
         use_bias: whether the projections of attention have one.
+        attention_dropout: rate of the attention weights, where it differs.
 
     Shapes:
         x: (P, W), packed by `packing`; returns (P, W).
@@ -52,12 +53,14 @@ class EncoderBlock(keras.layers.Layer):
         norm: Literal["pre", "post"] = "post",
         dropout: float = 0.0,
         use_bias: bool = False,
+        attention_dropout: float | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.width = width
         self.norm = norm
-        self.attention = SelfAttention(width, heads, dropout, use_bias, name="attention")
+        of_weights = dropout if attention_dropout is None else attention_dropout
+        self.attention = SelfAttention(width, heads, of_weights, use_bias, name="attention")
         hidden = feed_forward or 4 * width
         self.inner = keras.layers.Dense(hidden, activation=activation_name, name="inner")
         self.outer = keras.layers.Dense(width, name="outer")
@@ -70,14 +73,19 @@ class EncoderBlock(keras.layers.Layer):
         self.outer.build((None, self.inner.units))
 
     def call(self, x: Tensor, packing: Packing, training: bool = False) -> Tensor:
-        parts = (
-            lambda x: self.attention(x, packing=packing, training=training),
-            lambda x: self.outer(self.inner(x)),
-        )
-        for part, norm in zip(parts, self.norms):
-            added = self.dropout(part(norm(x) if self.norm == "pre" else x), training=training)
-            x = x + added if self.norm == "pre" else norm(x + added)
-        return x
+        normed = self.norms[0](x) if self.norm == "pre" else x
+        attended = self.attention(normed, packing=packing, training=training)
+        return self.after_attention(x, attended, training)
+
+    def after_attention(self, x: Tensor, attended: Tensor, training: bool = False) -> Tensor:
+        """What `call` makes of x (..., W) and of what attention made of it; they may broadcast."""
+        first, second = self.norms
+        x = x + self.dropout(attended, training=training)
+        if self.norm == "post":
+            x = first(x)
+        fed = self.outer(self.inner(second(x) if self.norm == "pre" else x))
+        x = x + self.dropout(fed, training=training)
+        return second(x) if self.norm == "post" else x
 
 
 class Encoder(keras.layers.Layer):
