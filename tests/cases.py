@@ -115,6 +115,9 @@ SMALL = {
 VARIANTS = {
     "bst_mean": ("bst", {"pool": "mean", "blocks": 2, "position_width": 0}),
     "bst_target": ("bst", {"pool": "target"}),
+    "dien_aigru": ("dien", {"recurrence": "aigru"}),
+    "dien_agru": ("dien", {"recurrence": "agru", "auxiliary": 0.0}),
+    "dien_gru": ("dien", {"recurrence": "gru"}),
     "din_folded": ("din", {"folded": True}),
 }
 
