@@ -34,6 +34,7 @@ class Behaviours:
         values: attribute to (B, L, D), 0 at padded positions.
         mask: (B, L), True where there is a behaviour.
         times: (B, L) Unix seconds, where the schema asks for them.
+        views: extra embeddings of the attributes: view name to attribute to (B, L, d).
     """
 
     values: dict[str, Tensor]

@@ -109,12 +109,16 @@ SMALL = {
     "positions": 9,
     "position_width": 4,
     "length": 6,
+    "feed_width": 3,
+    "micro_units": [3, 2],
     "folded_units": [5, 3],
 }
 # Options that change how a model computes: name to registered name and settings.
 VARIANTS = {
     "bst_mean": ("bst", {"pool": "mean", "blocks": 2, "position_width": 0}),
     "bst_target": ("bst", {"pool": "target"}),
+    "can_folded": ("can", {"folded": True, "pool": "inputs"}),
+    "can_pairs": ("can", {"pair_independent": True, "order_independent": True, "base": "mlp"}),
     "dien_aigru": ("dien", {"recurrence": "aigru"}),
     "dien_agru": ("dien", {"recurrence": "agru", "auxiliary": 0.0}),
     "dien_gru": ("dien", {"recurrence": "gru"}),

@@ -15,6 +15,7 @@ _HOME = {
     "BilinearAttention": "ctr_tf.layers.attention.folded",
     "BiLSTM": "ctr_tf.layers.sequence.recurrent",
     "BilinearAttention": "ctr_tf.layers.attention.bilinear",
+    "CoAction": "ctr_tf.layers.interaction.co_action",
     "Cross": "ctr_tf.layers.interaction.cross",
     "CrossAttention": "ctr_tf.layers.attention.multi_head",
     "CrossExperts": "ctr_tf.layers.interaction.cross",

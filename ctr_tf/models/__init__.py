@@ -1,6 +1,7 @@
 """Architectures: one file each, registered by its import here. Importing them needs no Keras."""
 
 from ctr_tf.models.behaviour import bst as bst
+from ctr_tf.models.behaviour import can as can
 from ctr_tf.models.behaviour import dien as dien
 from ctr_tf.models.behaviour import din as din
 from ctr_tf.models.behaviour import transformer as transformer

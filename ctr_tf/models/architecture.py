@@ -53,6 +53,14 @@ class Body:
         self.widths = widths
 
     @classmethod
+    def views_of(cls, config: ModelConfig, widths: Widths) -> dict[str, int | dict[str, int]]:
+        """`views`, or where they follow from the config, the width of each feature that has one.
+
+        Behaviour attributes are named `sequence.attribute`.
+        """
+        return dict(cls.views)
+
+    @classmethod
     def check(cls, config: ModelConfig, widths: Widths) -> None:
         """Checks that the architecture is defined over features of these widths.
 
@@ -77,11 +85,6 @@ class Body:
     def embedding(cls, config: ModelConfig, schema: Schema) -> EmbeddingConfig:
         """The tables that it needs over a schema: the configured ones, where it says no more."""
         return config.embedding
-
-    @classmethod
-    def extra_views(cls, config: ModelConfig) -> dict[str, int]:
-        """The extra embeddings that it needs: `views`, where its configuration has no say."""
-        return cls.views
 
     def user_tower(self, user: UserSide, training: bool) -> State:
         """All that depends on the user alone: flat, dense, first axis B.

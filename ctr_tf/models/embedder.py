@@ -45,7 +45,8 @@ class Embedder(keras.layers.Layer):
         rows: rows of each encoder's table (see `Vocabularies.rows`).
         config: widths, initialisers, regularisers.
         vectors: cached tables of vector features, (rows, width).
-        views: extra embeddings of every feature: view name to width.
+        views: extra embeddings: view name to its width of every feature, or to the width of each
+            feature, or behaviour attribute `sequence.attribute`, that has it.
         one_width: whether numbers are multiplied by a learned vector of the default width.
         user_context: context features that count as user fields.
 
@@ -62,14 +63,23 @@ class Embedder(keras.layers.Layer):
         rows: dict[str, int],
         config: EmbeddingConfig,
         vectors: dict[str, np.ndarray],
-        views: dict[str, int],
+        views: dict[str, int | dict[str, int]],
         one_width: bool,
         user_context: Collection[str] = (),
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.schema = schema
-        self.views = dict(views)
+        self.views = {
+            view: list(schema.features if isinstance(own, int) else own)
+            for view, own in views.items()
+        }
+        view_widths = {
+            view: dict.fromkeys(schema.encoders, own)
+            if isinstance(own, int)
+            else {self._encoder(name): width for name, width in own.items()}
+            for view, own in views.items()
+        }
         self.widths = embedded_widths(schema, config, one_width, user_context)
         self.side_features = {
             side: list(getattr(self.widths, side)) for side in ("user", "context", "candidate")
@@ -79,9 +89,10 @@ class Embedder(keras.layers.Layer):
             table = config.table(name)
             if isinstance(feature, (Categorical, Text)):
                 specs.append(TableSpec(name, rows[name], **table.model_dump()))
-                for view, width in self.views.items():
-                    own = {**table.model_dump(), "width": width}
-                    specs.append(TableSpec(f"{name}/{view}", rows[name], **own))
+                for view, own in view_widths.items():
+                    if name in own:
+                        spec = {**table.model_dump(), "width": own[name]}
+                        specs.append(TableSpec(f"{name}/{view}", rows[name], **spec))
         with keras.name_scope(self.name):
             self.tables = (
                 EmbeddingTables(specs, config.shard_rows, name="tables") if specs else None
@@ -102,9 +113,16 @@ class Embedder(keras.layers.Layer):
             if isinstance(feature, Vector) or (isinstance(feature, Numeric) and one_width):
                 self.projections[name] = self._projection(name, config.table(name).width)
             if isinstance(feature, (Vector, Numeric)):
-                for view, width in self.views.items():
-                    self.projections[f"{name}/{view}"] = self._projection(f"{name}_{view}", width)
+                for view, own in view_widths.items():
+                    if name in own:
+                        projection = self._projection(f"{name}_{view}", own[name])
+                        self.projections[f"{name}/{view}"] = projection
         self.built = True
+
+    def _encoder(self, name: str) -> str:
+        """The encoder of a feature, or of a behaviour attribute `sequence.attribute`."""
+        sequence, _, attribute = name.rpartition(".")
+        return self.schema.encoder(attribute, sequence or None)
 
     def _projection(self, name: str, width: int) -> keras.layers.Layer:
         return keras.layers.Dense(width, use_bias=False, name=f"{name}_projection")
@@ -126,18 +144,31 @@ class Embedder(keras.layers.Layer):
         for name, spec in self.schema.sequences.items():
             for attribute in spec.attributes:
                 indices[name, attribute] = packings[name].pack(features[f"{name}_{attribute}"])
-        own = [(self.schema.encoder(attribute, n), i) for (n, attribute), i in indices.items()]
+        asked = [
+            (view, name, attribute)
+            for view in ("", *self.views)
+            for name, attribute in indices
+            if not view or f"{name}.{attribute}" in self.views[view]
+        ]
+        own = [
+            (self.schema.encoder(a, n) + (f"/{view}" if view else ""), indices[n, a])
+            for view, n, a in asked
+        ]
 
         def made(rows: list[Tensor]) -> UserSide:
-            values: dict[str, dict[str, Tensor]] = {name: {} for name in self.schema.sequences}
-            for ((name, attribute), index), value in zip(indices.items(), rows[len(fields) :]):
+            found: dict[str, dict[str, dict[str, Tensor]]] = {
+                name: {view: {} for view in ("", *self.views)} for name in self.schema.sequences
+            }
+            for (view, name, attribute), value in zip(asked, rows[len(fields) :]):
                 encoder = self.schema.attribute(name, attribute)
                 if encoder.multi:
-                    value = pool(value, index != 0, encoder.combiner)
-                values[name][attribute] = packings[name].unpack(value)
+                    value = pool(value, indices[name, attribute] != 0, encoder.combiner)
+                found[name][view][attribute] = packings[name].unpack(value)
             sequences = {
-                name: Behaviours(each, features[f"{name}_mask"], features.get(f"{name}_time"))
-                for name, each in values.items()
+                name: Behaviours(
+                    each.pop(""), features[f"{name}_mask"], features.get(f"{name}_time"), each
+                )
+                for name, each in found.items()
             }
             return UserSide(self._fields("user", features, rows[: len(fields)]), sequences, weight)
 
@@ -160,9 +191,12 @@ class Embedder(keras.layers.Layer):
         return Pending(self._requests("candidate", features), made)
 
     @property
-    def _suffixes(self) -> list[str]:
-        """What a table's name ends with in each view, the embedding itself first."""
-        return ["", *(f"/{view}" for view in self.views)]
+    def _suffixes(self) -> dict[str, list[str]]:
+        """What a table's name ends with in each view, and its features; the embedding first."""
+        return {
+            "": list(self.schema.features),
+            **{f"/{view}": names for view, names in self.views.items()},
+        }
 
     def _looked_up(self, side: str) -> list[str]:
         """One side's features that are rows of tables."""
@@ -173,8 +207,9 @@ class Embedder(keras.layers.Layer):
         """What one side's fields ask of the tables."""
         return [
             (self.schema.encoder(name) + suffix, features[name])
-            for suffix in self._suffixes
+            for suffix, names in self._suffixes.items()
             for name in self._looked_up(side)
+            if name in names
         ]
 
     def _fields(
@@ -187,13 +222,18 @@ class Embedder(keras.layers.Layer):
         """One side's fields from the rows of its requests, 0 where a mask is False."""
         found, looked_up = iter(rows), self._looked_up(side)
         made: dict[str, dict[str, Tensor]] = {}
-        for suffix in self._suffixes:
-            own = {n: _cut(self._pooled(n, features[n], next(found)), mask) for n in looked_up}
+        for suffix, names in self._suffixes.items():
+            own = {
+                n: _cut(self._pooled(n, features[n], next(found)), mask)
+                for n in looked_up
+                if n in names
+            }
             made[suffix] = {
                 name: own[name]
                 if name in own
                 else self._projected(name + suffix, name, features[name], mask)
                 for name in self.side_features[side]
+                if name in names
             }
         return Fields(made[""], {view: made[f"/{view}"] for view in self.views})
 

@@ -12,6 +12,7 @@ from ctr_tf.models.config import ModelConfig
 from ctr_tf.models.embedder import Embedder
 from ctr_tf.models.heads import BinaryHeads, Outputs
 from ctr_tf.models.multitask import task_network
+from ctr_tf.models.widths import embedded_widths
 from ctr_tf.schema import CANDIDATES_MASK, InputSpec, Schema, Text
 from ctr_tf.types import CandidateSide, ContextSide, State, Tensor, UserSide
 
@@ -55,14 +56,16 @@ class CTRModel(keras.Model):
         self.schema = schema
         self.config = config
         self.rows = dict(rows)
+        embedding = entry.body.embedding(config, schema)
+        widths = embedded_widths(schema, embedding, entry.body.one_width, config.user_context)
         # Weights made before the first call get the path that those made in it have.
         with keras.name_scope(self.name):
             self.embedder = Embedder(
                 schema,
                 rows,
-                entry.body.embedding(config, schema),
+                embedding,
                 vectors or {},
-                entry.body.extra_views(config),
+                entry.body.views_of(config, widths),
                 entry.body.one_width,
                 config.user_context,
                 name="embedder",

@@ -256,14 +256,15 @@ def gathers(function, variable):
 def tables_of(model, sides):
     """The tables that features of these sides are rows of, behaviours among the user's."""
     schema = model.schema
-    found = {
-        schema.encoder(name) + suffix
-        for side in sides
-        for name in model.embedder.side_features[side]
-        for suffix in ("", *(f"/{view}" for view in model.embedder.views))
+    encoders = {
+        name: schema.encoder(name) for side in sides for name in model.embedder.side_features[side]
     }
     if "user" in sides:
-        found |= {schema.encoder(a, n) for n, s in schema.sequences.items() for a in s.attributes}
+        for n, sequence in schema.sequences.items():
+            encoders |= {f"{n}.{a}": schema.encoder(a, n) for a in sequence.attributes}
+    found = set(encoders.values())
+    for view, names in model.embedder.views.items():
+        found |= {f"{encoders[name]}/{view}" for name in names if name in encoders}
     return found & set(model.embedder.tables.specs)
 
 

@@ -39,12 +39,14 @@ class Embedded:
         """Vectors of the candidate fields."""
         return self.fields(self.schema.side("candidate"), (b, n), view)
 
-    def behaviours(self, sequence, b):
-        """Attribute to (L, D) of request b, and the mask (L,)."""
+    def behaviours(self, sequence, b, view=""):
+        """Attribute to (L, D) of request b, where it has that view, and the mask (L,)."""
         values = {}
         for attribute in self.schema.sequences[sequence].attributes:
             encoder = self.schema.attribute(sequence, attribute)
-            table = self.tables[self.schema.encoder(attribute, sequence)]
+            table = self.tables.get(self.schema.encoder(attribute, sequence) + view)
+            if table is None:
+                continue
             rows = self.features[f"{sequence}_{attribute}"][b]
             values[attribute] = np.array([_rows(table, encoder, row) for row in rows])
         return values, self.features[f"{sequence}_mask"][b]

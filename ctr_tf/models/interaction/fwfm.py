@@ -80,7 +80,7 @@ class FwFM(Body):
             check_first_order(config, widths)
 
     @classmethod
-    def extra_views(cls, config: FwFMConfig) -> dict[str, int]:
+    def views_of(cls, config: FwFMConfig, widths: Widths) -> dict[str, int]:
         return {"linear": 1} if config.linear == "feature_weights" else {}
 
     def user_tower(self, user: UserSide, training: bool) -> State:
