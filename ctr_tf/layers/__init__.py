@@ -48,6 +48,8 @@ _HOME = {
     "ParallelMLP": "ctr_tf.layers.experts.parallel",
     "SENET": "ctr_tf.layers.interaction.bilinear",
     "SelfAttention": "ctr_tf.layers.attention.multi_head",
+    "SessionInterests": "ctr_tf.layers.sequence.session_interests",
+    "Sessions": "ctr_tf.layers.sequence.sessions",
     "SplitDense": "ctr_tf.layers.dense",
     "SplitMLP": "ctr_tf.layers.dense",
     "TableSpec": "ctr_tf.layers.embedding.tables",
