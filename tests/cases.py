@@ -116,6 +116,7 @@ SMALL = {
     "feed_width": 3,
     "micro_units": [3, 2],
     "folded_units": [5, 3],
+    "part_width": 6,
 }
 # Options that change how a model computes: name to registered name and settings.
 VARIANTS = {

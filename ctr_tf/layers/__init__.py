@@ -47,6 +47,8 @@ _HOME = {
     "ParallelDense": "ctr_tf.layers.experts.parallel",
     "ParallelMLP": "ctr_tf.layers.experts.parallel",
     "SENET": "ctr_tf.layers.interaction.bilinear",
+    "PartAttention": "ctr_tf.layers.attention.parts",
+    "RowAttention": "ctr_tf.layers.attention.parts",
     "SelfAttention": "ctr_tf.layers.attention.multi_head",
     "SessionInterests": "ctr_tf.layers.sequence.session_interests",
     "Sessions": "ctr_tf.layers.sequence.sessions",
@@ -67,6 +69,7 @@ _HOME = {
     "pool": "ctr_tf.layers.sequence.pooling",
     "product_sizes": "ctr_tf.layers.interaction.products",
     "stacked": "ctr_tf.layers.shapes",
+    "stacked": "ctr_tf.layers.attention.parts",
 }
 
 __all__ = ["names", *sorted(_HOME)]

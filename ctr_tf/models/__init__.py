@@ -5,6 +5,7 @@ from ctr_tf.models.behaviour import can as can
 from ctr_tf.models.behaviour import dien as dien
 from ctr_tf.models.behaviour import din as din
 from ctr_tf.models.behaviour import dsin as dsin
+from ctr_tf.models.behaviour import mian as mian
 from ctr_tf.models.behaviour import transformer as transformer
 from ctr_tf.models.interaction import dcn as dcn
 from ctr_tf.models.interaction import autoint as autoint
