@@ -60,7 +60,7 @@ def oracle(model, features):
             index = np.minimum(index_positions(mask, "recency"), len(table) - 1)
         combine = "concat" if config.position_width else "add"
         rows = bst_rows(rows_of(values, ORDER), target, index, table, combine)
-        encoded = bst_encode(rows, mask, config.heads, blocks, slope=0.2)
+        encoded = bst_encode(rows, mask, config.attention_heads, blocks, slope=0.2)
         if config.pool == "flatten":
             places = np.zeros((config.length, encoded.shape[1]))
             latest = encoded[:-1][mask][::-1][: config.length]
@@ -132,7 +132,9 @@ def test_errors():
     with pytest.raises(ValueError, match="bst needs a behaviour sequence; the schema has none"):
         entry.body(entry.config(), Widths(candidate={"item_id": 4}))
     widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}})
-    with pytest.raises(ValueError, match="heads: must divide .* 'history', 20 with .* got 8"):
+    with pytest.raises(
+        ValueError, match="attention_heads: must divide .* 'history', 20 with .* got 8"
+    ):
         entry.body(entry.config(), widths)
     with pytest.raises(ValueError, match=r"bst compares .* shares no name"):
         entry.body(

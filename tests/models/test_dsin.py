@@ -50,7 +50,9 @@ def oracle(model, features):
         shape = config.sessions, config.session_length
         divided = divide_sessions(features["history_time"][b], mask, *shape, config.gap)
         rows, valid = session_rows(rows_of(values), divided, *shape)
-        interests, present = session_interests(rows, valid, config.heads, weights, scale="head")
+        interests, present = session_interests(
+            rows, valid, config.attention_heads, weights, scale="head"
+        )
         course = bi_lstm(interests, present, *directions, config.merge)
         candidate = numpy.candidate(b, n)
         target = np.concatenate(candidate)
@@ -121,7 +123,9 @@ def test_errors():
     with pytest.raises(ValueError, match="schema.sequences.history.timestamps: dsin divides"):
         entry.body(entry.config(), widths)
     widths = Widths(candidate={"item_id": 12}, sequences=sequences, timed=("history",))
-    with pytest.raises(ValueError, match="model.heads: must divide .* 'history', 12; got 8"):
+    with pytest.raises(
+        ValueError, match="model.attention_heads: must divide .* 'history', 12; got 8"
+    ):
         entry.body(entry.config(), widths)
     with pytest.raises(ValueError, match="dsin needs a candidate feature"):
         entry.body(entry.config(), Widths(sequences=sequences, timed=("history",)))

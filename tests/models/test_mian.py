@@ -45,7 +45,7 @@ def oracle(model, features):
             mask[None],
             np.array(numpy.user(b))[None],
             np.array(numpy.context(b))[None],
-            config.heads,
+            config.attention_heads,
             blocks,
             score_of(body.behaviours[0]),
             fields.get("user"),
@@ -109,7 +109,9 @@ def test_errors():
     with pytest.raises(ValueError, match="mian needs a behaviour sequence; the schema has none"):
         entry.body(entry.config(), Widths(candidate={"item_id": 4}))
     widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 12}})
-    with pytest.raises(ValueError, match="model.heads: must divide .* 'history', 12; got 8"):
+    with pytest.raises(
+        ValueError, match="model.attention_heads: must divide .* 'history', 12; got 8"
+    ):
         entry.body(entry.config(), widths)
     with pytest.raises(ValueError, match="mian needs a candidate feature"):
         entry.body(entry.config(), Widths(sequences={"history": {"item_id": 12}}))

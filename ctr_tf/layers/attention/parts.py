@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import keras
@@ -120,13 +119,3 @@ class PartAttention(keras.layers.Layer):
         shares = ops.softmax(ops.stack([score + widest for score in scores], axis=-1))
         weighted = [shares[..., i : i + 1] * row for i, row in enumerate(rows)]
         return sum(weighted) if self.combine == "sum" else ops.concatenate(weighted, axis=-1)
-
-
-def stacked(values: Sequence[Tensor]) -> Tensor:
-    """Fields (B, D) each as rows (B, J, D).
-
-    Example:
-        >>> stacked([ops.ones((2, 3)), ops.zeros((2, 3))]).shape
-        TensorShape([2, 2, 3])
-    """
-    return ops.stack(list(values), axis=1)

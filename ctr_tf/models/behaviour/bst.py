@@ -24,7 +24,7 @@ class BSTConfig(ModelConfig):
     """Configuration of BST.
 
     Args:
-        heads: of attention, a divisor of the joint width of item and position.
+        attention_heads: of attention, a divisor of the joint width of item and position.
         blocks: of the transformer.
         feed_forward: hidden width of a block's feed-forward part; four times its width by default.
         positions: rows of the table of positions; what lies behind shares the last one.
@@ -40,7 +40,7 @@ class BSTConfig(ModelConfig):
     """
 
     name: str = "bst"
-    heads: PositiveInt = 8
+    attention_heads: PositiveInt = 8
     blocks: PositiveInt = 1
     feed_forward: PositiveInt | None = None
     positions: int = Field(32, ge=2)
@@ -84,7 +84,7 @@ class BST(Body):
 
     Example:
         >>> widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}})
-        >>> BST(BSTConfig(heads=2, pool="mean"), widths).mlp.split.parts
+        >>> BST(BSTConfig(attention_heads=2, pool="mean"), widths).mlp.split.parts
         {'user': 0, 'rows': 20, 'context': 0, 'candidate': 4}
     """
 
@@ -96,7 +96,7 @@ class BST(Body):
         self.transformers = [
             layers.TargetTransformer(
                 sum(attributes.values()),
-                config.heads,
+                config.attention_heads,
                 config.blocks,
                 config.feed_forward,
                 "leaky_relu",
@@ -129,11 +129,11 @@ class BST(Body):
         check_compared(config.name, widths)
         for sequence, attributes in widths.sequences.items():
             width = sum(attributes.values()) + config.position_width
-            if width % config.heads:
+            if width % config.attention_heads:
                 raise SettingError(
-                    ("model", "heads"),
+                    ("model", "attention_heads"),
                     f"must divide the width of a row of {sequence!r}, {width} with its position; "
-                    f"got {config.heads}",
+                    f"got {config.attention_heads}",
                 )
 
     def user_tower(self, user: UserSide, training: bool) -> State:

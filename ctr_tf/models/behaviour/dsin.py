@@ -21,7 +21,7 @@ class DSINConfig(ModelConfig):
         gap: seconds; a longer pause ends a session.
         sessions: the latest sessions that are kept.
         session_length: the latest behaviours of a session that are kept.
-        heads: of the self-attention, a divisor of a behaviour's width.
+        attention_heads: of the self-attention, a divisor of a behaviour's width.
         feed_forward: hidden width of the feed-forward part; four times that width by default.
         encoder_dropout: rate within the self-attention block.
         lstm: width of the LSTM in either direction.
@@ -36,7 +36,7 @@ class DSINConfig(ModelConfig):
     gap: PositiveInt = 1800
     sessions: PositiveInt = 5
     session_length: PositiveInt = 10
-    heads: PositiveInt = 8
+    attention_heads: PositiveInt = 8
     feed_forward: PositiveInt | None = None
     encoder_dropout: NonNegativeFloat = Field(0.0, lt=1)
     lstm: PositiveInt = 32
@@ -74,7 +74,7 @@ class DSIN(Body):
     Example:
         >>> widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}},
         ...                 timed=("history",))
-        >>> DSIN(DSINConfig(heads=2), widths).mlp.split.parts
+        >>> DSIN(DSINConfig(attention_heads=2), widths).mlp.split.parts
         {'user': 0, 'interest': 68, 'context': 0, 'candidate': 4}
     """
 
@@ -90,7 +90,7 @@ class DSIN(Body):
             self.extractors.append(
                 layers.SessionInterests(
                     width,
-                    config.heads,
+                    config.attention_heads,
                     config.feed_forward,
                     config.sessions,
                     config.session_length,
@@ -138,11 +138,11 @@ class DSIN(Body):
                     "dsin divides behaviours into sessions by their times; must be true",
                 )
             width = sum(attributes.values())
-            if width % config.heads:
+            if width % config.attention_heads:
                 raise SettingError(
-                    ("model", "heads"),
+                    ("model", "attention_heads"),
                     f"must divide the width of a behaviour of {sequence!r}, {width}; "
-                    f"got {config.heads}",
+                    f"got {config.attention_heads}",
                 )
 
     def user_tower(self, user: UserSide, training: bool) -> State:

@@ -18,7 +18,7 @@ class MIANConfig(ModelConfig):
     """Configuration of MIAN.
 
     Args:
-        heads: of the transformer over behaviours, a divisor of a behaviour's width.
+        attention_heads: of the transformer over behaviours, a divisor of a behaviour's width.
         blocks: of the transformer.
         feed_forward: hidden width of its feed-forward part; four times its width by default.
         encoder_dropout: rate within it.
@@ -31,7 +31,7 @@ class MIANConfig(ModelConfig):
     """
 
     name: str = "mian"
-    heads: PositiveInt = 8
+    attention_heads: PositiveInt = 8
     blocks: PositiveInt = 1
     feed_forward: PositiveInt | None = None
     encoder_dropout: NonNegativeFloat = Field(0.0, lt=1)
@@ -73,7 +73,7 @@ class MIAN(Body):
 
     Example:
         >>> widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}})
-        >>> MIAN(MIANConfig(heads=2), widths).interaction.names
+        >>> MIAN(MIANConfig(attention_heads=2), widths).interaction.names
         ['candidate', 'history', 'history_interaction']
     """
 
@@ -95,7 +95,7 @@ class MIAN(Body):
             self.blocks += [
                 layers.EncoderBlock(
                     width,
-                    config.heads,
+                    config.attention_heads,
                     config.feed_forward,
                     norm="pre",
                     dropout=config.encoder_dropout,
@@ -126,11 +126,11 @@ class MIAN(Body):
             )
         for sequence, attributes in widths.sequences.items():
             width = sum(attributes.values())
-            if width % config.heads:
+            if width % config.attention_heads:
                 raise SettingError(
-                    ("model", "heads"),
+                    ("model", "attention_heads"),
                     f"must divide the width of a behaviour of {sequence!r}, {width}; "
-                    f"got {config.heads}",
+                    f"got {config.attention_heads}",
                 )
 
     def user_tower(self, user: UserSide, training: bool) -> State:
