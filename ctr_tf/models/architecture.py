@@ -11,7 +11,6 @@ from ctr_tf.schema import Schema
 from ctr_tf.types import (
     CandidateSide,
     ContextSide,
-    Fields,
     Representation,
     State,
     Tensor,
@@ -130,21 +129,3 @@ def pooled_history(user: UserSide) -> list[Tensor]:
 def pooled_widths(widths: Widths) -> list[int]:
     """The widths of what `pooled_history` returns."""
     return [width for sequence in widths.sequences.values() for width in sequence.values()]
-
-
-def linear_part(fields: Fields) -> dict[str, Tensor]:
-    """The sum of one side's first-order weights, (..., 1), as `linear`; nothing without any.
-
-    They are the view `linear` of the embeddings, of width 1.
-    """
-    weights = list(fields.views["linear"].values())
-    return {"linear": sum(weights)} if weights else {}
-
-
-def linear_logit(state: State, context: ContextSide, candidates: CandidateSide) -> Tensor:
-    """The sum of all first-order weights, (B, N), that of the user side being in the state."""
-    from ctr_tf import layers
-
-    per_request = [state.get("linear"), linear_part(context.fields).get("linear")]
-    own = linear_part(candidates.fields).get("linear")
-    return sum(layers.over_candidates(per_request, own, candidates.mask))[..., 0]

@@ -7,7 +7,7 @@ from typing import Literal
 import keras
 from keras import ops
 
-from ctr_tf.layers.attention.bilinear import masked_softmax
+from ctr_tf.layers.attention.folded import masked_softmax
 from ctr_tf.types import Tensor
 
 

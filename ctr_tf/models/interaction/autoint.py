@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import PositiveInt
 
 from ctr_tf import layers
-from ctr_tf.config_base import SettingError
-from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
-from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.architecture import Body
+from ctr_tf.models.config import DeepFields, ModelConfig
+from ctr_tf.models.sides import (
+    check_first_order,
+    deep_network,
+    side_totals,
+    side_widths,
+    user_fields,
+)
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
 
-class AutoIntConfig(ModelConfig):
+class AutoIntConfig(DeepFields, ModelConfig):
     """Configuration of AutoInt.
 
     Args:
@@ -36,9 +42,6 @@ class AutoIntConfig(ModelConfig):
     scaled: bool = False
     projection: Literal["linear", "relu"] = "linear"
     units: list[PositiveInt] = []
-    activation: layers.names.Activation = "relu"
-    batch_norm: bool = False
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register("autoint", paper="Song et al. 2019, arXiv:1810.11921, eq. 5-9", config=AutoIntConfig)
@@ -76,9 +79,7 @@ class AutoInt(Body):
 
     def __init__(self, config: AutoIntConfig, widths: Widths):
         super().__init__(config, widths)
-        pooled = pooled_widths(widths)
-        sides = (widths.user, widths.context, widths.candidate)
-        width = [*pooled, *(width for side in sides for width in side.values())][0]
+        width = sum(side_widths(widths).values(), [])[0]
         self.interacting = []
         for number in range(config.interacting_layers):
             layer = layers.FieldAttention(
@@ -92,30 +93,15 @@ class AutoInt(Body):
             )
             self.interacting.append(layer)
             width = layer.width
-        self.deep = None
-        if config.units:
-            self.deep = layers.SplitMLP(
-                {
-                    "user": widths.total("user") + sum(pooled),
-                    "context": widths.total("context"),
-                    "candidate": widths.total("candidate"),
-                },
-                config.units,
-                config.activation,
-                config.batch_norm,
-                config.dropout,
-                name="deep",
-            )
+        self.deep = deep_network(config, side_totals(widths)) if config.units else None
 
     @classmethod
     def check(cls, config: AutoIntConfig, widths: Widths) -> None:
         super().check(config, widths)
-        if not (widths.user or widths.context or widths.candidate):
-            rule = "autoint needs a feature that is no behaviour; the schema has none"
-            raise SettingError(("model", "name"), rule)
+        check_first_order(config, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        return self._parts("user", [*user.fields.values.values(), *pooled_history(user)])
+        return self._parts("user", user_fields(user))
 
     def _parts(self, side: str, fields: list) -> State:
         """What the first layers make of one side's fields alone."""

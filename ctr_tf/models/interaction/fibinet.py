@@ -4,41 +4,38 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import PositiveInt
 
 from ctr_tf import layers
 from ctr_tf.config_base import SettingError
-from ctr_tf.models.architecture import (
-    Body,
-    linear_logit,
-    linear_part,
-    pooled_history,
-    pooled_widths,
+from ctr_tf.models.architecture import Body
+from ctr_tf.models.config import DeepFields, ModelConfig
+from ctr_tf.models.sides import (
+    check_first_order,
+    deep_network,
+    first_order,
+    first_order_logit,
+    side_widths,
+    user_fields,
 )
-from ctr_tf.models.config import ModelConfig
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
 
-class FiBiNETConfig(ModelConfig):
+class FiBiNETConfig(DeepFields, ModelConfig):
     """Configuration of FiBiNET.
 
     Args:
         bilinear: whether one matrix is for all pairs, for each left field, or for each pair.
         reduction: fields to a hidden unit of the SENET layer.
         importance: activation of the SENET layer's output, which the paper leaves open.
-        units: hidden widths of the deep part.
-        activation, batch_norm, dropout: of the deep part.
+        units, activation, batch_norm, dropout: of the deep part.
     """
 
     name: str = "fibinet"
     bilinear: Literal["all", "each", "interaction"] = "each"
     reduction: PositiveInt = 3
     importance: Literal["relu", "sigmoid"] = "relu"
-    units: list[PositiveInt] = Field([400, 400, 400], min_length=1)
-    activation: layers.names.Activation = "relu"
-    batch_norm: bool = False
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register(
@@ -83,8 +80,8 @@ class FiBiNET(Body):
 
     def __init__(self, config: FiBiNETConfig, widths: Widths):
         super().__init__(config, widths)
-        of_user = [*widths.user.values(), *pooled_widths(widths)]
-        rest = [*widths.context.values(), *widths.candidate.values()]
+        of_user, *others = side_widths(widths).values()
+        rest = sum(others, [])
         width = [*of_user, *rest][0]
         fields = len(of_user), len(rest)
         self.plain = layers.Bilinear(*fields, width, config.bilinear, name="plain")
@@ -93,33 +90,28 @@ class FiBiNET(Body):
             dict(zip(("user", "rest"), fields)), config.reduction, config.importance, name="senet"
         )
         own, *others = self.plain.counts
-        self.deep = layers.SplitMLP(
+        self.deep = deep_network(
+            config,
             {
                 "user": own * width,
                 "plain": sum(others) * width,
                 "weighted": len(self.plain.pairs) * width,
             },
-            config.units,
-            config.activation,
-            config.batch_norm,
-            config.dropout,
-            name="deep",
         )
 
     @classmethod
     def check(cls, config: FiBiNETConfig, widths: Widths) -> None:
         super().check(config, widths)
-        own = len(widths.user) + len(widths.context) + len(widths.candidate)
-        if not own:
-            rule = "fibinet needs a feature that is no behaviour; the schema has none"
-            raise SettingError(("model", "name"), rule)
-        if own + len(pooled_widths(widths)) < 2:
+        check_first_order(config, widths)
+        if sum(map(len, side_widths(widths).values())) < 2:
             raise SettingError(("model", "name"), "fibinet needs two fields; the schema has one")
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        fields = layers.stacked([*user.fields.values.values(), *pooled_history(user)])
+        fields = layers.stacked(user_fields(user))
         plain, weighted = self.plain.of_user(fields), self.weighted.of_user(fields)
-        state = {"squeezed": self.senet.part("user", fields), **linear_part(user.fields)}
+        state, linear = {"squeezed": self.senet.part("user", fields)}, first_order(user.fields)
+        if linear is not None:
+            state["linear"] = linear
         if "pairs" in plain:
             state["deep"] = self.deep.part("user", _flat(plain["pairs"]))
             state["weighted_pairs"] = weighted["pairs"]
@@ -151,7 +143,8 @@ class FiBiNET(Body):
             own = own + self.deep.part("plain", _flat(ops.concatenate(plain, axis=-2)))
         deep = layers.over_candidates([state.get("deep")], own, mask)
         deep = self.deep(deep, mask, training=training)
-        return Representation(deep, linear_logit(state, context, candidates))
+        logit = first_order_logit(state.get("linear"), context, candidates)
+        return Representation(deep, logit)
 
 
 def _flat(pairs):

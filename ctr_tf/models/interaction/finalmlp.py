@@ -8,8 +8,9 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ctr_tf import layers
 from ctr_tf.config_base import SettingError
-from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
+from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.sides import side_totals, user_fields
 from ctr_tf.registry import register
 from ctr_tf.types import (
     CandidateSide,
@@ -89,11 +90,7 @@ class FinalMLP(Body):
 
     def __init__(self, config: FinalMLPConfig, widths: Widths):
         super().__init__(config, widths)
-        self.parts = {
-            "user": widths.total("user") + sum(pooled_widths(widths)),
-            "context": widths.total("context"),
-            "candidate": widths.total("candidate"),
-        }
+        self.parts = side_totals(widths)
         self.sources = tuple(
             "learned" if self.parts.get(source) == 0 else source
             for source in (config.first_gate, config.second_gate)
@@ -138,7 +135,7 @@ class FinalMLP(Body):
             )
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        x = layers.concat([*user.fields.values.values(), *pooled_history(user)])
+        x = layers.concat(user_fields(user))
         state = {}
         for stream, gate, source in zip(self.streams, self.gates, self.sources):
             if source in ("context", "candidate"):

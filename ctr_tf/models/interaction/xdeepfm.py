@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from ctr_tf import layers
 from ctr_tf.config_base import SettingError
-from ctr_tf.models.architecture import (
-    Body,
-    linear_logit,
-    linear_part,
-    pooled_history,
-    pooled_widths,
+from ctr_tf.models.architecture import Body
+from ctr_tf.models.config import DeepFields, ModelConfig
+from ctr_tf.models.sides import (
+    check_first_order,
+    deep_network,
+    first_order,
+    first_order_logit,
+    side_products,
+    side_totals,
+    side_widths,
+    user_fields,
 )
-from ctr_tf.models.config import ModelConfig
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
 
-class XDeepFMConfig(ModelConfig):
+class XDeepFMConfig(DeepFields, ModelConfig):
     """Configuration of xDeepFM.
 
     Args:
@@ -37,9 +41,6 @@ class XDeepFMConfig(ModelConfig):
     cin_activation: Literal["linear", "relu"] = "linear"
     cin_split_half: bool = False
     units: list[PositiveInt] = Field([400, 400], min_length=1)
-    activation: layers.names.Activation = "relu"
-    batch_norm: bool = False
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register("xdeepfm", paper="Lian et al. 2018, arXiv:1803.05170, eq. 6", config=XDeepFMConfig)
@@ -75,34 +76,21 @@ class XDeepFM(Body):
 
     def __init__(self, config: XDeepFMConfig, widths: Widths):
         super().__init__(config, widths)
-        pooled = pooled_widths(widths)
+        counts = {side: len(own) for side, own in side_widths(widths).items()}
         self.cin = layers.CIN(
-            len(widths.user) + len(pooled),
-            len(widths.context) + len(widths.candidate),
+            counts["user"],
+            counts["context"] + counts["candidate"],
             config.cin_units,
             config.cin_activation,
             config.cin_split_half,
             name="cin",
         )
-        self.deep = layers.SplitMLP(
-            {
-                "user": widths.total("user") + sum(pooled),
-                "context": widths.total("context"),
-                "candidate": widths.total("candidate"),
-            },
-            config.units,
-            config.activation,
-            config.batch_norm,
-            config.dropout,
-            name="deep",
-        )
+        self.deep = deep_network(config, side_totals(widths))
 
     @classmethod
     def check(cls, config: XDeepFMConfig, widths: Widths) -> None:
         super().check(config, widths)
-        if not (widths.user or widths.context or widths.candidate):
-            rule = "xdeepfm needs a feature that is no behaviour; the schema has none"
-            raise SettingError(("model", "name"), rule)
+        check_first_order(config, widths)
         for index, width in enumerate(config.cin_units[:-1]):
             if config.cin_split_half and width % 2:
                 raise SettingError(
@@ -110,14 +98,15 @@ class XDeepFM(Body):
                 )
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        fields = [*user.fields.values.values(), *pooled_history(user)]
+        fields = user_fields(user)
         stacked = layers.stacked(fields)
-        return {
+        state = {
             "fields": stacked,
             "deep": self.deep.part("user", layers.concat(fields)),
             **self.cin.of_user(stacked),
-            **linear_part(user.fields),
         }
+        linear = first_order(user.fields)
+        return state if linear is None else {**state, "linear": linear}
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
@@ -129,11 +118,8 @@ class XDeepFM(Body):
         of_user = {name: state[name] for name in ("pairs", "factors") if name in state}
         explicit = self.cin(state.get("fields"), rest, of_user, mask)
 
-        deep = layers.over_candidates(
-            [state.get("deep"), self.deep.part("context", layers.concat(of_context))],
-            self.deep.part("candidate", layers.concat(own)),
-            mask,
-        )
-        deep = self.deep(deep, mask, training=training)
-        vector = layers.concat([explicit, deep])
-        return Representation(vector, linear_logit(state, context, candidates))
+        sides = layers.concat(of_context), layers.concat(own)
+        products = side_products(self.deep, state.get("deep"), *sides, mask)
+        vector = layers.concat([explicit, self.deep(products, mask, training=training)])
+        logit = first_order_logit(state.get("linear"), context, candidates)
+        return Representation(vector, logit)
