@@ -140,6 +140,8 @@ HEADS = {
         "shared_experts": 1,
         "expert_units": [5],
         "tower_units": [4],
+        # All units of a narrow ReLU can be inactive, and its task's logits then one number.
+        "activation": "tanh",
     },
     "esmm": {"tower_units": [6, 5]},
 }

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
+from ctr_tf.config_base import SettingError
 from ctr_tf.losses.cross_entropy import binary_cross_entropy
 from ctr_tf.models.heads import BinaryHeads
+from ctr_tf.models.widths import check_model
+from tests.cases import CASES, HEADS, small_config
 from tests.weights import array, layer_pair, randomise
 
 
@@ -35,6 +38,12 @@ def test_a_body_that_makes_its_logit_itself_gets_a_bias(rng):
     assert heads.count_params() == 2
     for task, logits in heads(None, own).items():
         np.testing.assert_allclose(logits, own + array(heads.dense[task].bias), rtol=1e-5)
+
+
+def test_a_body_with_a_logit_alone_has_no_multi_task_network():
+    config = small_config("fm", heads=HEADS["mmoe"])
+    with pytest.raises(SettingError, match="fm has a logit alone, which 'mmoe' cannot read"):
+        check_model(CASES["full"].schema, config)
 
 
 def test_loss_is_scikit_learns_log_loss(rng):

@@ -34,7 +34,7 @@ def levels_of(network):
 def test_logits_are_those_of_each_expert_alone(rng, levels, given, tasks):
     heads, vector, own = heads_on("ple", rng, tasks, levels=levels, **given)
     network = heads.network
-    expected = ple_forward(vector.reshape(6, 7), levels_of(network), towers(network))
+    expected = ple_forward(vector.reshape(6, 7), levels_of(network), towers(network), "tanh")
     assert_outputs(heads(vector, own), expected, own, tasks)
 
 
