@@ -1,4 +1,4 @@
-"""What architectures of feature interaction share: their fields by side, and sums over them."""
+"""What architectures share: their fields by side, MLPs split between the sides, and sums."""
 
 from __future__ import annotations
 
@@ -50,6 +50,25 @@ def deep_network(config: DeepFields, parts: dict[str, int]) -> SplitMLP:
     )
 
 
+def interest_network(config: ModelConfig, widths: Widths, interest: int) -> SplitMLP:
+    """The MLP over user fields, what is made of the behaviours, context and candidate fields.
+
+    Args:
+        config: with `units`, `activation` and `dropout`.
+        widths: of the embedded features.
+        interest: width of what is made of the behaviours.
+    """
+    parts = {
+        "user": widths.total("user"),
+        "interest": interest,
+        "context": widths.total("context"),
+        "candidate": widths.total("candidate"),
+    }
+    return layers.SplitMLP(
+        parts, config.units, config.activation, dropout=config.dropout, name="mlp"
+    )
+
+
 def side_products(
     layer: SplitDense | SplitMLP | Cross,
     of_user: Tensor | None,
@@ -60,7 +79,7 @@ def side_products(
     """The products of a split layer over user, context and candidate, to be joined.
 
     Args:
-        layer: with these three parts.
+        layer: with these parts.
         of_user: the user's product, of the state; None for no user side.
         context: (B, D_context).
         candidates: (B, N, D_candidate).

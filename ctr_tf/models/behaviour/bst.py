@@ -16,6 +16,7 @@ from ctr_tf.models.behaviour.compared import (
     target_row,
 )
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.sides import interest_network, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -85,7 +86,7 @@ class BST(Body):
     Example:
         >>> widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}})
         >>> BST(BSTConfig(attention_heads=2, pool="mean"), widths).mlp.split.parts
-        {'user': 0, 'rows': 20, 'context': 0, 'candidate': 4}
+        {'user': 0, 'interest': 20, 'context': 0, 'candidate': 4}
     """
 
     needs_sequence = True
@@ -110,18 +111,8 @@ class BST(Body):
             )
             for sequence, attributes in widths.sequences.items()
         ]
-        self.mlp = layers.SplitMLP(
-            {
-                "user": widths.total("user"),
-                "rows": sum(layer.output_width for layer in self.transformers),
-                "context": widths.total("context"),
-                "candidate": widths.total("candidate"),
-            },
-            config.units,
-            config.activation,
-            dropout=config.dropout,
-            name="mlp",
-        )
+        interest = sum(layer.output_width for layer in self.transformers)
+        self.mlp = interest_network(config, widths, interest)
 
     @classmethod
     def check(cls, config: BSTConfig, widths: Widths) -> None:
@@ -167,12 +158,8 @@ class BST(Body):
                     training=training,
                 )
             )
-        per_request = [
-            state.get("user"),
-            self.mlp.part("context", layers.concat(context.fields.values.values())),
-        ]
-        own = self.mlp.part("rows", layers.concat(found)) + self.mlp.part(
-            "candidate", layers.concat(candidates.fields.values.values())
-        )
-        products = layers.over_candidates(per_request, own, candidates.mask)
-        return Representation(self.mlp(products, candidates.mask, training=training))
+        mask = candidates.mask
+        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        products = side_products(self.mlp, state.get("user"), *sides, mask)
+        products.append(self.mlp.part("interest", layers.concat(found)))
+        return Representation(self.mlp(products, mask, training=training))

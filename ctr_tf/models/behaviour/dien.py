@@ -8,6 +8,7 @@ from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.sides import interest_network
 from ctr_tf.registry import register
 from ctr_tf.types import (
     CandidateSide,
@@ -105,18 +106,7 @@ class DIEN(Body):
                         total, width, config.auxiliary_units, name=f"{sequence}_next"
                     )
                 )
-        self.mlp = layers.SplitMLP(
-            {
-                "user": widths.total("user"),
-                "interest": interest,
-                "context": widths.total("context"),
-                "candidate": widths.total("candidate"),
-            },
-            config.units,
-            config.activation,
-            dropout=config.dropout,
-            name="mlp",
-        )
+        self.mlp = interest_network(config, widths, interest)
 
     @classmethod
     def check(cls, config: DIENConfig, widths: Widths) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ctr_tf import layers
-from ctr_tf.models.architecture import Body
+from ctr_tf.models.architecture import Body, pooled_widths
 from ctr_tf.models.behaviour.compared import (
     attention_units,
     check_compared,
@@ -14,6 +14,7 @@ from ctr_tf.models.behaviour.compared import (
     keys_of,
 )
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.sides import interest_network, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -88,18 +89,7 @@ class DIN(Body):
         self.attention = attention_units(
             widths, units, config.attention_activation, config.softmax, config.folded
         )
-        self.mlp = layers.SplitMLP(
-            {
-                "user": widths.total("user"),
-                "interest": sum(sum(own.values()) for own in widths.sequences.values()),
-                "context": widths.total("context"),
-                "candidate": widths.total("candidate"),
-            },
-            config.units,
-            config.activation,
-            dropout=config.dropout,
-            name="mlp",
-        )
+        self.mlp = interest_network(config, widths, sum(pooled_widths(widths)))
 
     @classmethod
     def check(cls, config: DINConfig, widths: Widths) -> None:
@@ -116,13 +106,9 @@ class DIN(Body):
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
+        mask = candidates.mask
+        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
         interests = interests_of(state, candidates, self.compared, self.attention, training)
-        per_request = [
-            state.get("user"),
-            self.mlp.part("context", layers.concat(context.fields.values.values())),
-        ]
-        own = self.mlp.part("interest", interests) + self.mlp.part(
-            "candidate", layers.concat(candidates.fields.values.values())
-        )
-        products = layers.over_candidates(per_request, own, candidates.mask)
-        return Representation(self.mlp(products, candidates.mask, training=training))
+        products = side_products(self.mlp, state.get("user"), *sides, mask)
+        products.append(self.mlp.part("interest", interests))
+        return Representation(self.mlp(products, mask, training=training))

@@ -10,6 +10,7 @@ from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.sides import interest_network, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -111,18 +112,7 @@ class DSIN(Body):
                     layers.BilinearAttention(own, target, name=f"{sequence}_{name}_attention")
                 )
         interest = sum(sum(own.values()) + course for own in widths.sequences.values())
-        self.mlp = layers.SplitMLP(
-            {
-                "user": widths.total("user"),
-                "interest": interest,
-                "context": widths.total("context"),
-                "candidate": target,
-            },
-            config.units,
-            config.activation,
-            dropout=config.dropout,
-            name="mlp",
-        )
+        self.mlp = interest_network(config, widths, interest)
 
     @classmethod
     def check(cls, config: DSINConfig, widths: Widths) -> None:
@@ -167,7 +157,9 @@ class DSIN(Body):
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
-        target, found = layers.concat(candidates.fields.values.values()), []
+        mask = candidates.mask
+        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        target, found = sides[1], []
         for i, name in enumerate(self.widths.sequences):
             for attention, kind, values in (
                 (self.attention[i], "interest", "interests"),
@@ -175,10 +167,6 @@ class DSIN(Body):
             ):
                 keys, mask = state[f"{name}_{kind}_keys"], state[f"{name}_mask"]
                 found.append(attention(target, keys, mask, state[f"{name}_{values}"]))
-        per_request = [
-            state.get("user"),
-            self.mlp.part("context", layers.concat(context.fields.values.values())),
-        ]
-        own = self.mlp.part("interest", layers.concat(found)) + self.mlp.part("candidate", target)
-        products = layers.over_candidates(per_request, own, candidates.mask)
-        return Representation(self.mlp(products, candidates.mask, training=training))
+        products = side_products(self.mlp, state.get("user"), *sides, mask)
+        products.append(self.mlp.part("interest", layers.concat(found)))
+        return Representation(self.mlp(products, mask, training=training))

@@ -9,6 +9,7 @@ from ctr_tf.config_base import SettingError
 from ctr_tf.layers.sequence.config import EncoderConfig
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.sides import interest_network, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -67,18 +68,8 @@ class Transformer(Body):
             layers.Encoder(config.encoder, name=f"{sequence}_encoder")
             for sequence in widths.sequences
         ]
-        self.mlp = layers.SplitMLP(
-            {
-                "user": widths.total("user"),
-                "interest": len(self.encoders) * config.encoder.width,
-                "context": widths.total("context"),
-                "candidate": widths.total("candidate"),
-            },
-            config.units,
-            config.activation,
-            dropout=config.dropout,
-            name="mlp",
-        )
+        interest = len(self.encoders) * config.encoder.width
+        self.mlp = interest_network(config, widths, interest)
 
     @classmethod
     def check(cls, config: TransformerConfig, widths: Widths) -> None:
@@ -106,12 +97,7 @@ class Transformer(Body):
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
-        products = layers.over_candidates(
-            [
-                state["user"],
-                self.mlp.part("context", layers.concat(context.fields.values.values())),
-            ],
-            self.mlp.part("candidate", layers.concat(candidates.fields.values.values())),
-            candidates.mask,
-        )
-        return Representation(self.mlp(products, candidates.mask, training=training))
+        mask = candidates.mask
+        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        products = side_products(self.mlp, state["user"], *sides, mask)
+        return Representation(self.mlp(products, mask, training=training))
