@@ -80,7 +80,7 @@ def test_cross_experts_of_whole_and_of_parts(rng, gate, act):
     layer(x0, x)
     randomise(layer, rng)
     y = layer(x0, x).numpy()
-    down, middle, up = array(layer.down.kernel), array(layer.middle), array(layer.up)
+    down, middle, up = array(layer.down.kernel), array(layer.middle.kernel), array(layer.up)
     own = [slice(2 * i, 2 * i + 2) for i in range(3)]
     experts = [(down[:, part], middle[i], up[part]) for i, part in enumerate(own)]
     gates, bias = array(layer.gates.kernel), array(layer.bias)
@@ -99,7 +99,7 @@ def test_one_linear_expert_is_a_cross_layer_of_low_rank(rng):
     for layer in (mixture, plain):
         layer(x0, x)
         randomise(layer, rng)
-    plain.down.kernel.assign(array(mixture.down.kernel) @ array(mixture.middle)[0])
+    plain.down.kernel.assign(array(mixture.down.kernel) @ array(mixture.middle.kernel)[0])
     plain.up.kernel.assign(array(mixture.up))
     plain.up.bias.assign(array(mixture.bias))
     np.testing.assert_allclose(mixture(x0, x), plain(x0, x), rtol=1e-4, atol=1e-5)

@@ -18,7 +18,7 @@ from tests.weights import (
 def mixture_of(layer):
     """What the oracle of a mixture takes after (x0, x)."""
     columns = [slice(i * layer.rank, (i + 1) * layer.rank) for i in range(layer.experts)]
-    down, middle, up = array(layer.down.kernel), array(layer.middle), array(layer.up)
+    down, middle, up = array(layer.down.kernel), array(layer.middle.kernel), array(layer.up)
     experts = [(down[:, own], middle[i], up[own]) for i, own in enumerate(columns)]
     activation = oracle_activation(layer.activation)
     gates, bias = array(layer.gates.kernel), array(layer.bias)

@@ -9,6 +9,7 @@ from keras import ops
 
 from ctr_tf.layers.activation import activation
 from ctr_tf.layers.dense import SplitDense
+from ctr_tf.layers.experts.parallel import ParallelDense
 from ctr_tf.layers.shapes import split
 from ctr_tf.types import Tensor
 
@@ -96,15 +97,9 @@ class CrossExperts(keras.layers.Layer):
         with keras.name_scope(self.name):
             self.gates = SplitDense(experts, parts, use_bias=False, name="gates")
             self.down = SplitDense(experts * rank, parts, use_bias=False, name="down")
+            self.middle = ParallelDense(rank, experts, use_bias=False, name="middle")
+            self.middle.build((None, experts, rank))
         self.activation = activation(activation_name)
-        self.middle = self.add_weight(
-            name="middle_kernel",
-            shape=(experts, rank, rank),
-            # Each expert's matrix by its own size; Keras would take the experts for a window.
-            initializer=lambda shape, dtype=None: keras.random.uniform(
-                shape, -((3 / rank) ** 0.5), (3 / rank) ** 0.5, dtype
-            ),
-        )
         self.up = self.add_weight(
             name="up_kernel",
             shape=(experts * rank, width),
@@ -125,11 +120,8 @@ class CrossExperts(keras.layers.Layer):
         """The layer's output, from the products of the parts of x."""
         sizes = [self.experts, self.experts * self.rank]
         logits, hidden = split(self.down.join(products), sizes, axis=-1)
-        # (K, M, R): each expert's matrix meets its own columns.
         hidden = ops.reshape(self.activation(hidden), (-1, self.experts, self.rank))
-        middle = ops.cast(self.middle, hidden.dtype)
-        hidden = ops.matmul(ops.transpose(hidden, (1, 0, 2)), middle)
-        hidden = ops.transpose(self.activation(hidden), (1, 0, 2))
+        hidden = self.activation(self.middle(hidden))
         shares = self.gate(logits)
         gated = hidden * ops.reshape(shares, (-1, self.experts, 1))
         lead = ops.shape(logits)[:-1]
