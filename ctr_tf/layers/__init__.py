@@ -63,6 +63,7 @@ _HOME = {
     "per_candidate": "ctr_tf.layers.shapes",
     "pool": "ctr_tf.layers.sequence.pooling",
     "product_sizes": "ctr_tf.layers.interaction.products",
+    "split": "ctr_tf.layers.shapes",
     "stacked": "ctr_tf.layers.shapes",
 }
 

@@ -17,6 +17,7 @@ from ctr_tf.models.behaviour.compared import (
     keys_of,
 )
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.sides import side_products
 from ctr_tf.registry import register
 from ctr_tf.types import (
     CandidateSide,
@@ -197,19 +198,15 @@ class CAN(Body):
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
-        per_request = [
-            state.get("user"),
-            self.mlp.part("context", layers.concat(context.fields.values.values())),
-        ]
-        own = [
-            self.mlp.part("candidate", layers.concat(candidates.fields.values.values())),
-            self.mlp.part("co-action", layers.concat(self._co_actions(state, candidates))),
-        ]
+        mask = candidates.mask
+        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        products = side_products(self.mlp, state.get("user"), *sides, mask)
+        co_actions = layers.concat(self._co_actions(state, candidates))
+        products.append(self.mlp.part("co-action", co_actions))
         if self.attention:
             interests = interests_of(state, candidates, self.compared, self.attention, training)
-            own.append(self.mlp.part("interest", interests))
-        products = layers.over_candidates(per_request, sum(own), candidates.mask)
-        return Representation(self.mlp(products, candidates.mask, training=training))
+            products.append(self.mlp.part("interest", interests))
+        return Representation(self.mlp(products, mask, training=training))
 
     def _co_actions(self, state: State, candidates: CandidateSide) -> list[Tensor]:
         """Of all pairs, induction feature by induction feature: (B, N, V) each."""

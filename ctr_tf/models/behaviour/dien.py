@@ -8,7 +8,7 @@ from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.sides import interest_network
+from ctr_tf.models.sides import interest_network, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import (
     CandidateSide,
@@ -154,21 +154,18 @@ class DIEN(Body):
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
-        per_request = [
-            state.get("user"),
-            state.get("interest"),
-            self.mlp.part("context", layers.concat(context.fields.values.values())),
-        ]
-        target = layers.concat(candidates.fields.values.values())
-        own = self.mlp.part("candidate", target)
+        mask = candidates.mask
+        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        products = side_products(self.mlp, state.get("user"), *sides, mask)
         if self.attention:
-            own = own + self.mlp.part("interest", self._evolved(state, target))
-        products = layers.over_candidates(per_request, own, candidates.mask)
-        vector = self.mlp(products, candidates.mask, training=training)
+            products.append(self.mlp.part("interest", self._evolved(state, sides[1])))
+        else:
+            products.append(state["interest"][:, None])
+        vector = self.mlp(products, mask, training=training)
         if "auxiliary" in state:
             # Here, since batch statistics of replicas wait for each other before.
             losses = self.config.auxiliary * state["auxiliary"][:, 0]
-            self.next[0].add_mean(losses, candidates.mask)
+            self.next[0].add_mean(losses, mask)
         return Representation(vector)
 
     def _evolved(self, state: State, target: Tensor) -> Tensor:

@@ -195,12 +195,9 @@ class FinalMLP(Body):
 
 def _by_side(factors: Tensor | None, parts: dict[str, int]) -> dict[str, Tensor]:
     """Factors side by side cut apart."""
-    found, start = {}, 0
-    for side, width in parts.items():
-        if factors is not None:
-            found[side] = factors[..., start : start + width]
-        start += width
-    return found
+    if factors is None:
+        return {}
+    return dict(zip(parts, layers.split(factors, list(parts.values()), axis=-1)))
 
 
 def _times(x: Tensor | None, factors: Tensor | None) -> Tensor | None:
