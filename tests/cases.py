@@ -124,10 +124,15 @@ VARIANTS = {
     "bst_target": ("bst", {"pool": "target"}),
     "can_folded": ("can", {"folded": True, "pool": "inputs"}),
     "can_pairs": ("can", {"pair_independent": True, "order_independent": True, "base": "mlp"}),
+    "dcn_v2_experts": ("dcn_v2", {"rank": 2, "experts": 3}),
     "dien_aigru": ("dien", {"recurrence": "aigru"}),
     "dien_agru": ("dien", {"recurrence": "agru", "auxiliary": 0.0}),
     "dien_gru": ("dien", {"recurrence": "gru"}),
     "din_folded": ("din", {"folded": True}),
+    "finalmlp_context": ("finalmlp", {"first_gate": "context", "second_gate": "learned"}),
+    "fwfm_field_vectors": ("fwfm", {"linear": "field_vectors"}),
+    "pnn_both": ("pnn", {"product": "both"}),
+    "pnn_kernel": ("pnn", {"product": "kernel"}),
 }
 
 # A multi-task network of each kind, over tasks of FULL.
