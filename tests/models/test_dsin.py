@@ -82,8 +82,10 @@ def test_logits_are_those_of_the_equations(rng, given):
     assert_logits(model, features, oracle(model, features))
 
 
-def test_gradients_are_those_of_row_wise_training(rng):
-    model, features = build("dsin", "full", rng), timed_batch(rng, requests=7, behaviours=9)
+@pytest.mark.parametrize("activation", ["relu", "dice"])
+def test_gradients_are_those_of_row_wise_training(rng, activation):
+    model = build("dsin", "full", rng, activation=activation)
+    features = timed_batch(rng, requests=7, behaviours=9)
     labels = labels_of("full", features, rng)
     rows, positions = tile("full", features)
     row_labels = {task: value[tuple(positions.T)][:, None] for task, value in labels.items()}

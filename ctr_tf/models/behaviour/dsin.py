@@ -165,8 +165,8 @@ class DSIN(Body):
                 (self.attention[i], "interest", "interests"),
                 (self.course_attention[i], "course", "course"),
             ):
-                keys, mask = state[f"{name}_{kind}_keys"], state[f"{name}_mask"]
-                found.append(attention(target, keys, mask, state[f"{name}_{values}"]))
+                keys, present = state[f"{name}_{kind}_keys"], state[f"{name}_mask"]
+                found.append(attention(target, keys, present, state[f"{name}_{values}"]))
         products = side_products(self.mlp, state.get("user"), *sides, mask)
         products.append(self.mlp.part("interest", layers.concat(found)))
         return Representation(self.mlp(products, mask, training=training))
