@@ -31,6 +31,7 @@ class Body:
             (they are then multiplied by a learned vector); otherwise a number is a field of
             width 1.
         needs_sequence: whether it is defined over behaviour sequences alone.
+        needs_candidate: whether it is defined over a candidate's features alone.
         logit_alone: whether its representation is a logit alone; heads then add a bias to it.
 
     Args:
@@ -44,6 +45,7 @@ class Body:
     views: ClassVar[dict[str, int]] = {}
     one_width: ClassVar[bool] = False
     needs_sequence: ClassVar[bool] = False
+    needs_candidate: ClassVar[bool] = False
     logit_alone: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, widths: Widths):
@@ -66,8 +68,8 @@ class Body:
         It needs no Keras: a config that does not fit is told when it is read.
 
         Raises:
-            SettingError: it needs a behaviour sequence and there is none, or heads that read a
-                representation and it has a logit alone.
+            SettingError: it needs a behaviour sequence or a candidate feature and there is none,
+                or heads that read a representation and it has a logit alone.
         """
         if cls.logit_alone and config.heads.kind != "binary":
             raise SettingError(
@@ -79,6 +81,10 @@ class Body:
             raise SettingError(
                 ("model", "name"), f"{config.name} needs a behaviour sequence; the schema has none"
             )
+        if cls.needs_candidate and not widths.candidate:
+            raise SettingError(
+                ("model", "name"), f"{config.name} needs a candidate feature; the schema has none"
+            )
 
     @classmethod
     def embedding(cls, config: ModelConfig, schema: Schema) -> EmbeddingConfig:
@@ -86,7 +92,7 @@ class Body:
         return config.embedding
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        """All that depends on the user alone: flat, dense, first axis B.
+        """All that depends on the user alone: flat, dense, first axis B; None for an absent part.
 
         A body without a user side returns an empty state.
         """

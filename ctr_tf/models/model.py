@@ -128,7 +128,8 @@ class CTRModel(keras.Model):
         return self._outputs_of(state, of_context, candidates, training)
 
     def _state_of(self, user: UserSide, training: bool) -> State:
-        state = self.body.user_tower(user, training=training) if self.reads_user else {}
+        made = self.body.user_tower(user, training=training) if self.reads_user else {}
+        state = {name: part for name, part in made.items() if part is not None}
         return state or {"empty": ops.zeros_like(user.weight)[:, None]}
 
     def _outputs_of(

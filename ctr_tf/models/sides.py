@@ -8,7 +8,7 @@ from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import pooled_history, pooled_widths
 from ctr_tf.models.config import DeepFields, ModelConfig
-from ctr_tf.types import CandidateSide, ContextSide, Fields, Tensor, UserSide, Widths
+from ctr_tf.types import CandidateSide, ContextSide, Fields, State, Tensor, UserSide, Widths
 
 if TYPE_CHECKING:
     from ctr_tf.layers import Cross, SplitDense, SplitMLP
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 def user_fields(user: UserSide) -> list[Tensor]:
     """The user's fields, behaviour sequences by their mean: (B, D) each, as `side_widths` says."""
     return [*user.fields.values.values(), *pooled_history(user)]
+
+
+def item_sides(context: ContextSide, candidates: CandidateSide) -> list[Tensor | None]:
+    """The context's and the candidates' fields laid end to end: (B, D) and (B, N, D); None for a
+    side without any."""
+    return [layers.concat(side.fields.values.values()) for side in (context, candidates)]
 
 
 def side_widths(widths: Widths) -> dict[str, list[int]]:
@@ -104,6 +110,33 @@ def first_order(fields: Fields) -> Tensor | None:
     """The sum of one side's first-order weights, its view `linear`: (..., 1); None without any."""
     weights = list(fields.views["linear"].values())
     return sum(weights) if weights else None
+
+
+def fm_state(user: UserSide) -> State:
+    """What the user adds to each sum of a factorisation machine, for `fm_logit`."""
+    total, squares = layers.fm_sums(user_fields(user))
+    return {"total": total, "squares": squares, "linear": first_order(user.fields)}
+
+
+def fm_logit(state: State, context: ContextSide, candidates: CandidateSide) -> Tensor:
+    """First-order weights and inner products of all pairs of fields of each candidate: (B, N).
+
+    Args:
+        state: of `fm_state`.
+        context, candidates: the sides, with a view `linear`.
+    """
+    own = {}
+    for side, fields in (("context", context.fields), ("candidate", candidates.fields)):
+        values = list(fields.values.values())
+        own[side] = layers.fm_sums(values) if values else (None, None)
+    total, squares = (
+        sum(layers.over_candidates([of_user, of_context], of_candidate, candidates.mask))
+        for of_user, of_context, of_candidate in zip(
+            (state.get("total"), state.get("squares")), own["context"], own["candidate"]
+        )
+    )
+    linear = first_order_logit(state.get("linear"), context, candidates)
+    return linear + layers.fm_second_order(total, squares)
 
 
 def first_order_logit(

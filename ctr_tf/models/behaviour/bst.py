@@ -16,7 +16,7 @@ from ctr_tf.models.behaviour.compared import (
     target_row,
 )
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.sides import interest_network, side_products
+from ctr_tf.models.sides import interest_network, item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -128,9 +128,7 @@ class BST(Body):
                 )
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        state = {}
-        if user.fields.values:
-            state["user"] = self.mlp.part("user", layers.concat(user.fields.values.values()))
+        state = {"user": self.mlp.part("user", layers.concat(user.fields.values.values()))}
         for (name, own), transformer in zip(self.compared.items(), self.transformers):
             sequence = user.sequences[name]
             packing = layers.Packing.of(sequence.mask)
@@ -159,7 +157,7 @@ class BST(Body):
                 )
             )
         mask = candidates.mask
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         products = side_products(self.mlp, state.get("user"), *sides, mask)
         products.append(self.mlp.part("interest", layers.concat(found)))
         return Representation(self.mlp(products, mask, training=training))

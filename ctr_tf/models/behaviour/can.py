@@ -17,7 +17,7 @@ from ctr_tf.models.behaviour.compared import (
     keys_of,
 )
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.sides import side_products
+from ctr_tf.models.sides import item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import (
     CandidateSide,
@@ -178,8 +178,7 @@ class CAN(Body):
             state.update(keys_of(user, self.compared, self.attention, training))
         else:
             fields += pooled_history(user)
-        if fields:
-            state["user"] = self.mlp.part("user", layers.concat(fields))
+        state["user"] = self.mlp.part("user", layers.concat(fields))
         for i, name in enumerate(self.feeds):
             sequence, _, attribute = name.rpartition(".")
             if not sequence:
@@ -199,7 +198,7 @@ class CAN(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         products = side_products(self.mlp, state.get("user"), *sides, mask)
         co_actions = layers.concat(self._co_actions(state, candidates))
         products.append(self.mlp.part("co-action", co_actions))

@@ -8,7 +8,7 @@ from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.sides import interest_network, side_products
+from ctr_tf.models.sides import interest_network, item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import (
     CandidateSide,
@@ -80,6 +80,7 @@ class DIEN(Body):
     """
 
     needs_sequence = True
+    needs_candidate = True
 
     def __init__(self, config: DIENConfig, widths: Widths):
         super().__init__(config, widths)
@@ -111,10 +112,6 @@ class DIEN(Body):
     @classmethod
     def check(cls, config: DIENConfig, widths: Widths) -> None:
         super().check(config, widths)
-        if not widths.candidate:
-            raise SettingError(
-                ("model", "name"), "dien needs a candidate feature; the schema has none"
-            )
         if not config.auxiliary or config.auxiliary_units:
             return
         for sequence, attributes in widths.sequences.items():
@@ -127,9 +124,8 @@ class DIEN(Body):
                 )
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        state, loss, final = {}, 0.0, []
-        if user.fields.values:
-            state["user"] = self.mlp.part("user", layers.concat(user.fields.values.values()))
+        loss, final = 0.0, []
+        state = {"user": self.mlp.part("user", layers.concat(user.fields.values.values()))}
         for i, (name, sequence) in enumerate(user.sequences.items()):
             packing, mask = layers.Packing.of(sequence.mask), sequence.mask
             behaviours = layers.concat(packing.pack(v) for v in sequence.values.values())
@@ -155,7 +151,7 @@ class DIEN(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         products = side_products(self.mlp, state.get("user"), *sides, mask)
         if self.attention:
             products.append(self.mlp.part("interest", self._evolved(state, sides[1])))

@@ -14,7 +14,7 @@ from ctr_tf.models.behaviour.compared import (
     keys_of,
 )
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.sides import interest_network, side_products
+from ctr_tf.models.sides import interest_network, item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -97,17 +97,16 @@ class DIN(Body):
         check_compared(config.name, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        state = {}
-        if user.fields.values:
-            state["user"] = self.mlp.part("user", layers.concat(user.fields.values.values()))
-        state.update(keys_of(user, self.compared, self.attention, training))
-        return state
+        return {
+            "user": self.mlp.part("user", layers.concat(user.fields.values.values())),
+            **keys_of(user, self.compared, self.attention, training),
+        }
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         interests = interests_of(state, candidates, self.compared, self.attention, training)
         products = side_products(self.mlp, state.get("user"), *sides, mask)
         products.append(self.mlp.part("interest", interests))

@@ -10,7 +10,7 @@ from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.sides import interest_network, side_products
+from ctr_tf.models.sides import interest_network, item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -80,6 +80,7 @@ class DSIN(Body):
     """
 
     needs_sequence = True
+    needs_candidate = True
 
     def __init__(self, config: DSINConfig, widths: Widths):
         super().__init__(config, widths)
@@ -117,10 +118,6 @@ class DSIN(Body):
     @classmethod
     def check(cls, config: DSINConfig, widths: Widths) -> None:
         super().check(config, widths)
-        if not widths.candidate:
-            raise SettingError(
-                ("model", "name"), "dsin needs a candidate feature; the schema has none"
-            )
         for sequence, attributes in widths.sequences.items():
             if sequence not in widths.timed:
                 raise SettingError(
@@ -136,9 +133,8 @@ class DSIN(Body):
                 )
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        state, config = {}, self.config
-        if user.fields.values:
-            state["user"] = self.mlp.part("user", layers.concat(user.fields.values.values()))
+        config = self.config
+        state = {"user": self.mlp.part("user", layers.concat(user.fields.values.values()))}
         for i, (name, sequence) in enumerate(user.sequences.items()):
             sessions = layers.Sessions(
                 sequence.times, sequence.mask, config.sessions, config.session_length, config.gap
@@ -158,7 +154,7 @@ class DSIN(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         target, found = sides[1], []
         for i, name in enumerate(self.widths.sequences):
             for attention, kind, values in (

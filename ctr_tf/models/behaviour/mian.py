@@ -78,6 +78,7 @@ class MIAN(Body):
     """
 
     needs_sequence = True
+    needs_candidate = True
     one_width = True
 
     def __init__(self, config: MIANConfig, widths: Widths):
@@ -120,10 +121,6 @@ class MIAN(Body):
     @classmethod
     def check(cls, config: MIANConfig, widths: Widths) -> None:
         super().check(config, widths)
-        if not widths.candidate:
-            raise SettingError(
-                ("model", "name"), "mian needs a candidate feature; the schema has none"
-            )
         for sequence, attributes in widths.sequences.items():
             width = sum(attributes.values())
             if width % config.attention_heads:

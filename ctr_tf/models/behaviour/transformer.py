@@ -9,7 +9,7 @@ from ctr_tf.config_base import SettingError
 from ctr_tf.layers.sequence.config import EncoderConfig
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.sides import interest_network, side_products
+from ctr_tf.models.sides import interest_network, item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -98,6 +98,6 @@ class Transformer(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         products = side_products(self.mlp, state["user"], *sides, mask)
         return Representation(self.mlp(products, mask, training=training))

@@ -7,7 +7,14 @@ from pydantic import PositiveInt
 from ctr_tf import layers
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import DeepFields, ModelConfig
-from ctr_tf.models.sides import all_fields, deep_network, side_products, side_totals, user_fields
+from ctr_tf.models.sides import (
+    all_fields,
+    deep_network,
+    item_sides,
+    side_products,
+    side_totals,
+    user_fields,
+)
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -61,7 +68,7 @@ class DCN(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         x0 = all_fields(state.get("user"), *sides, mask)
         crossed = self.cross.from_parts(
             x0, side_products(self.cross, state.get("cross"), *sides, mask)

@@ -13,6 +13,7 @@ from ctr_tf.models.config import DeepFields, ModelConfig
 from ctr_tf.models.sides import (
     all_fields,
     deep_network,
+    item_sides,
     side_products,
     side_totals,
     user_fields,
@@ -104,7 +105,7 @@ class DCNV2(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         x0 = all_fields(state.get("user"), *sides, mask)
         first = self.cross[0]
         x = first.from_parts(x0, x0, side_products(first, state.get("cross"), *sides, mask))

@@ -5,7 +5,16 @@ from __future__ import annotations
 from ctr_tf import layers
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import DeepFields, ModelConfig
-from ctr_tf.models.sides import check_first_order, deep_network, side_totals, user_fields
+from ctr_tf.models.sides import (
+    check_first_order,
+    deep_network,
+    fm_logit,
+    fm_state,
+    item_sides,
+    side_products,
+    side_totals,
+    user_fields,
+)
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -55,37 +64,14 @@ class DeepFM(Body):
         check_first_order(config, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        weights = list(user.fields.views["linear"].values())
-        return self._parts("user", user_fields(user), weights)
-
-    def _parts(self, side: str, fields: list, weights: list) -> State:
-        """What one side's fields add to each sum of the equations."""
-        if not fields:
-            return {}
-        total, squares = layers.fm_sums(fields)
-        parts = {
-            "total": total,
-            "squares": squares,
-            "deep": self.deep.part(side, layers.concat(fields)),
-        }
-        if weights:
-            parts["linear"] = sum(weights)
-        return parts
+        deep = self.deep.part("user", layers.concat(user_fields(user)))
+        return {**fm_state(user), "deep": deep}
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
-        own = {
-            side: self._parts(side, list(f.values.values()), list(f.views["linear"].values()))
-            for side, f in (("context", context.fields), ("candidate", candidates.fields))
-        }
-
-        def joined(name):
-            """The sides' parts of that name, which broadcast to (B, N, width)."""
-            per_request = [state.get(name), own["context"].get(name)]
-            return layers.over_candidates(per_request, own["candidate"].get(name), candidates.mask)
-
-        logit = layers.fm_second_order(sum(joined("total")), sum(joined("squares")))
-        logit = logit + sum(joined("linear"))[..., 0]
-        deep = self.deep(joined("deep"), candidates.mask, training=training)
-        return Representation(deep, logit)
+        mask = candidates.mask
+        sides = item_sides(context, candidates)
+        products = side_products(self.deep, state.get("deep"), *sides, mask)
+        deep = self.deep(products, mask, training=training)
+        return Representation(deep, fm_logit(state, context, candidates))

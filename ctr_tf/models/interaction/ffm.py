@@ -84,9 +84,8 @@ class FFM(Body):
         return config.embedding.model_copy(update={"width": fields * width, "tables": tables})
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        state = self.pairs.state(layers.concat(user_fields(user)))
-        linear = first_order(user.fields)
-        return state if linear is None else {**state, "linear": linear}
+        pairs = self.pairs.state(layers.concat(user_fields(user)))
+        return {**pairs, "linear": first_order(user.fields)}
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool

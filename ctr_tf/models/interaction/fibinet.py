@@ -109,9 +109,8 @@ class FiBiNET(Body):
     def user_tower(self, user: UserSide, training: bool) -> State:
         fields = layers.stacked(user_fields(user))
         plain, weighted = self.plain.of_user(fields), self.weighted.of_user(fields)
-        state, linear = {"squeezed": self.senet.part("user", fields)}, first_order(user.fields)
-        if linear is not None:
-            state["linear"] = linear
+        squeezed = self.senet.part("user", fields)
+        state = {"squeezed": squeezed, "linear": first_order(user.fields)}
         if "pairs" in plain:
             state["deep"] = self.deep.part("user", _flat(plain["pairs"]))
             state["weighted_pairs"] = weighted["pairs"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ctr_tf import layers
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.sides import check_first_order, first_order, first_order_logit, user_fields
+from ctr_tf.models.sides import check_first_order, fm_logit, fm_state
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -51,22 +50,9 @@ class FM(Body):
         check_first_order(config, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        total, squares = layers.fm_sums(user_fields(user))
-        state = {"total": total, "squares": squares, "linear": first_order(user.fields)}
-        return {name: part for name, part in state.items() if part is not None}
+        return fm_state(user)
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
-        own = {}
-        for side, fields in (("context", context.fields), ("candidate", candidates.fields)):
-            values = list(fields.values.values())
-            own[side] = layers.fm_sums(values) if values else (None, None)
-        total, squares = (
-            sum(layers.over_candidates([user, of_context], of_candidate, candidates.mask))
-            for user, of_context, of_candidate in zip(
-                (state.get("total"), state.get("squares")), own["context"], own["candidate"]
-            )
-        )
-        linear = first_order_logit(state.get("linear"), context, candidates)
-        return Representation(None, linear + layers.fm_second_order(total, squares))
+        return Representation(None, fm_logit(state, context, candidates))

@@ -9,6 +9,7 @@ from ctr_tf.models.sides import (
     check_first_order,
     first_order,
     first_order_logit,
+    item_sides,
     side_widths,
     user_fields,
 )
@@ -68,14 +69,13 @@ class FmFM(Body):
         check_first_order(config, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        state = layers.pair_state(self.pairs, layers.concat(user_fields(user)))
-        linear = first_order(user.fields)
-        return state if linear is None else {**state, "linear": linear}
+        pairs = layers.pair_state(self.pairs, layers.concat(user_fields(user)))
+        return {**pairs, "linear": first_order(user.fields)}
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         pairs = layers.pair_sums(self.pairs, state, *sides)
         pairs = layers.over_candidates(*pairs, candidates.mask)
         linear = first_order_logit(state.get("linear"), context, candidates)

@@ -11,6 +11,7 @@ from ctr_tf.models.sides import (
     check_first_order,
     first_order,
     first_order_logit,
+    item_sides,
     side_products,
     side_totals,
     side_widths,
@@ -85,17 +86,16 @@ class FwFM(Body):
 
     def user_tower(self, user: UserSide, training: bool) -> State:
         x = layers.concat(user_fields(user))
-        state = layers.pair_state(self.pairs, x)
-        if self.vectors is not None:
-            return {**state, "linear": self.vectors.part("user", x)}
-        linear = first_order(user.fields)
-        return state if linear is None else {**state, "linear": linear}
+        linear = (
+            self.vectors.part("user", x) if self.vectors is not None else first_order(user.fields)
+        )
+        return {**layers.pair_state(self.pairs, x), "linear": linear}
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask, of_user = candidates.mask, state.get("linear")
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         if self.vectors is not None:
             linear = sum(side_products(self.vectors, of_user, *sides, mask))[..., 0]
         else:

@@ -10,6 +10,7 @@ from ctr_tf.models.sides import (
     deep_network,
     first_order,
     first_order_logit,
+    item_sides,
     side_products,
     side_totals,
     user_fields,
@@ -66,15 +67,14 @@ class WideDeep(Body):
         check_first_order(config, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        state = {"deep": self.deep.part("user", layers.concat(user_fields(user)))}
-        linear = first_order(user.fields)
-        return state if linear is None else {**state, "linear": linear}
+        deep = self.deep.part("user", layers.concat(user_fields(user)))
+        return {"deep": deep, "linear": first_order(user.fields)}
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = [layers.concat(side.fields.values.values()) for side in (context, candidates)]
+        sides = item_sides(context, candidates)
         products = side_products(self.deep, state.get("deep"), *sides, mask)
         logit = first_order_logit(state.get("linear"), context, candidates)
         return Representation(self.deep(products, mask, training=training), logit)

@@ -100,13 +100,12 @@ class XDeepFM(Body):
     def user_tower(self, user: UserSide, training: bool) -> State:
         fields = user_fields(user)
         stacked = layers.stacked(fields)
-        state = {
+        return {
             "fields": stacked,
             "deep": self.deep.part("user", layers.concat(fields)),
             **self.cin.of_user(stacked),
+            "linear": first_order(user.fields),
         }
-        linear = first_order(user.fields)
-        return state if linear is None else {**state, "linear": linear}
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
