@@ -29,6 +29,26 @@ class ModelConfig(Config):
     heads: AnyHeads = Field(BinaryConfig(), exclude_if=lambda heads: heads == BinaryConfig())
 
 
+class InterestFields(Config):
+    """What the configuration of an architecture says of the MLP behind its interests.
+
+    Args:
+        units: hidden widths.
+        activation: after each layer.
+        dropout: rate after each activation.
+
+    Example:
+        >>> class Example(InterestFields, ModelConfig):
+        ...     name: str = "example"
+        >>> Example(activation="dice").units, Example().activation
+        ([200, 80], 'relu')
+    """
+
+    units: list[PositiveInt] = Field([200, 80], min_length=1)
+    activation: layers.names.Activation = "relu"
+    dropout: NonNegativeFloat = Field(0.0, lt=1)
+
+
 class DeepFields(Config):
     """What the configuration of an architecture with an MLP says of it.
 

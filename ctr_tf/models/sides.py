@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import pooled_history, pooled_widths
-from ctr_tf.models.config import DeepFields, ModelConfig
+from ctr_tf.models.config import DeepFields, InterestFields, ModelConfig
 from ctr_tf.types import CandidateSide, ContextSide, Fields, State, Tensor, UserSide, Widths
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def deep_network(config: DeepFields, parts: dict[str, int]) -> SplitMLP:
     )
 
 
-def interest_network(config: ModelConfig, widths: Widths, interest: int) -> SplitMLP:
+def interest_network(config: InterestFields, widths: Widths, interest: int) -> SplitMLP:
     """The MLP over user fields, what is made of the behaviours, context and candidate fields.
 
     Args:
-        config: with `units`, `activation` and `dropout`.
+        config: of the MLP.
         widths: of the embedded features.
         interest: width of what is made of the behaviours.
     """
@@ -73,6 +73,21 @@ def interest_network(config: ModelConfig, widths: Widths, interest: int) -> Spli
     return layers.SplitMLP(
         parts, config.units, config.activation, dropout=config.dropout, name="mlp"
     )
+
+
+def check_attention_heads(heads: int, widths: Widths) -> None:
+    """Checks that behaviours can attend to each other with so many heads.
+
+    Raises:
+        SettingError: they do not divide the width of a sequence's behaviours.
+    """
+    for sequence, attributes in widths.sequences.items():
+        width = sum(attributes.values())
+        if width % heads:
+            raise SettingError(
+                ("model", "attention_heads"),
+                f"must divide the width of a behaviour of {sequence!r}, {width}; got {heads}",
+            )
 
 
 def side_products(

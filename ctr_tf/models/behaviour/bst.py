@@ -15,13 +15,13 @@ from ctr_tf.models.behaviour.compared import (
     compared,
     target_row,
 )
-from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.config import InterestFields, ModelConfig
 from ctr_tf.models.sides import interest_network, item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
 
-class BSTConfig(ModelConfig):
+class BSTConfig(InterestFields, ModelConfig):
     """Configuration of BST.
 
     Args:
@@ -35,9 +35,7 @@ class BSTConfig(ModelConfig):
             candidate's (`target`), which with one block needs no other row per candidate.
         length: of `flatten`, the latest behaviours that have a place.
         encoder_dropout: rate of what each part of a block adds.
-        units: hidden widths of the MLP.
-        activation: of the MLP.
-        dropout: rate after each layer of the MLP.
+        units, activation, dropout: of the MLP.
     """
 
     name: str = "bst"
@@ -52,7 +50,6 @@ class BSTConfig(ModelConfig):
     encoder_dropout: NonNegativeFloat = Field(0.0, lt=1)
     units: list[PositiveInt] = Field([1024, 512, 256], min_length=1)
     activation: layers.names.Activation = "leaky_relu"
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register("bst", paper="Chen et al. 2019, arXiv:1905.06874, eq. 1-8, fig. 1", config=BSTConfig)

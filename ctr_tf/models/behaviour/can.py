@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from ctr_tf import layers
 from ctr_tf.config_base import SettingError, check_known
 from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
 from ctr_tf.models.behaviour.compared import (
+    AttentionFields,
     attention_units,
     check_compared,
     compared,
     interests_of,
     keys_of,
 )
-from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.config import InterestFields, ModelConfig
 from ctr_tf.models.sides import item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import (
@@ -30,7 +31,7 @@ from ctr_tf.types import (
 )
 
 
-class CANConfig(ModelConfig):
+class CANConfig(AttentionFields, InterestFields, ModelConfig):
     """Configuration of CAN.
 
     Args:
@@ -50,10 +51,8 @@ class CANConfig(ModelConfig):
             before them (`inputs`), which is of the user alone.
         base: what else the MLP sees of behaviours: DIN's interest, or their mean (`mlp`).
         attention_units, attention_activation, softmax, folded, folded_units: of the base `din`,
-            see `DINConfig`.
-        units: hidden widths of the MLP.
-        activation: of the MLP.
-        dropout: rate after each layer of the MLP.
+            see `AttentionFields`.
+        units, activation, dropout: of the MLP.
     """
 
     name: str = "can"
@@ -69,14 +68,8 @@ class CANConfig(ModelConfig):
     combine: Literal["sum", "concat"] = "sum"
     pool: Literal["outputs", "inputs"] = "outputs"
     base: Literal["din", "mlp"] = "din"
-    attention_units: list[PositiveInt] = Field([80, 40], min_length=1)
-    attention_activation: layers.names.Activation = "dice"
-    softmax: bool = False
-    folded: bool = False
     folded_units: list[PositiveInt] = Field([160, 40], min_length=1)
-    units: list[PositiveInt] = Field([200, 80], min_length=1)
     activation: layers.names.Activation = "dice"
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register("can", paper="Bian et al. 2022, arXiv:2011.05625, eq. 3-13", config=CANConfig)
@@ -122,13 +115,7 @@ class CAN(Body):
         interest, user = 0, widths.total("user") + sum(pooled_widths(widths))
         if config.base == "din":
             self.compared = compared(widths)
-            self.attention = attention_units(
-                widths,
-                config.folded_units if config.folded else config.attention_units,
-                config.attention_activation,
-                config.softmax,
-                config.folded,
-            )
+            self.attention = attention_units(config, widths)
             interest, user = sum(pooled_widths(widths)), widths.total("user")
         pairs = len(self.induction) * len(self.feeds)
         self.mlp = layers.SplitMLP(

@@ -5,14 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pydantic import Field, PositiveInt
+
 from ctr_tf import layers
-from ctr_tf.config_base import SettingError
+from ctr_tf.config_base import Config, SettingError
 from ctr_tf.types import Behaviours, CandidateSide, State, Tensor, UserSide, Widths
 
 if TYPE_CHECKING:
     from ctr_tf.layers import ActivationUnit, FoldedUnit, Packing
 
     Units = list[ActivationUnit | FoldedUnit]
+
+
+class AttentionFields(Config):
+    """What the configuration of an architecture says of the candidate's attention to behaviours.
+
+    Args:
+        attention_units: hidden widths of the activation unit.
+        attention_activation: of the activation unit.
+        softmax: whether attention weights are normalised; the paper's are not.
+        folded: whether the candidate enters by a dot product, the unit's MLP seeing the user alone.
+        folded_units: widths of that MLP.
+    """
+
+    attention_units: list[PositiveInt] = Field([80, 40], min_length=1)
+    attention_activation: layers.names.Activation = "dice"
+    softmax: bool = False
+    folded: bool = False
+    folded_units: list[PositiveInt] = Field([144, 40], min_length=1)
 
 
 def compared(widths: Widths) -> dict[str, list[str]]:
@@ -66,24 +86,20 @@ def target_row(candidates: CandidateSide, names: Sequence[str]) -> Tensor:
     return layers.concat(candidates.fields.values[name] for name in names)
 
 
-def attention_units(
-    widths: Widths,
-    units: Sequence[int],
-    activation: layers.names.Activation,
-    softmax: bool,
-    folded: bool,
-) -> Units:
+def attention_units(config: AttentionFields, widths: Widths) -> Units:
     """The unit of each sequence: DIN's, or the one that folds."""
-    made = []
+    activation, softmax, made = config.attention_activation, config.softmax, []
     for sequence, names in compared(widths).items():
         attributes = widths.sequences[sequence]
         width, total = sum(attributes[name] for name in names), sum(attributes.values())
         name = f"{sequence}_attention"
-        if folded:
-            unit = layers.FoldedUnit(total, width, units, activation, softmax, name=name)
+        if config.folded:
+            unit = layers.FoldedUnit(
+                total, width, config.folded_units, activation, softmax, name=name
+            )
         else:
             unit = layers.ActivationUnit(
-                width, units, total - width, activation, softmax, name=name
+                width, config.attention_units, total - width, activation, softmax, name=name
             )
         made.append(unit)
     return made

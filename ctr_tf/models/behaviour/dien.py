@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
-from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.config import InterestFields, ModelConfig
 from ctr_tf.models.sides import interest_network, item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import (
@@ -21,7 +21,7 @@ from ctr_tf.types import (
 )
 
 
-class DIENConfig(ModelConfig):
+class DIENConfig(InterestFields, ModelConfig):
     """Configuration of DIEN.
 
     Args:
@@ -31,9 +31,7 @@ class DIENConfig(ModelConfig):
         evolution: width of the evolved interest; that of the interests by default.
         auxiliary: weight of the auxiliary loss; 0 for none.
         auxiliary_units: hidden widths of the auxiliary loss's MLP; none for the inner product.
-        units: hidden widths of the MLP.
-        activation: of the MLP.
-        dropout: rate after each layer of the MLP.
+        units, activation, dropout: of the MLP.
     """
 
     name: str = "dien"
@@ -42,9 +40,7 @@ class DIENConfig(ModelConfig):
     evolution: PositiveInt | None = None
     auxiliary: NonNegativeFloat = 1.0
     auxiliary_units: list[PositiveInt] = []
-    units: list[PositiveInt] = Field([200, 80], min_length=1)
     activation: layers.names.Activation = "dice"
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register("dien", paper="Zhou et al. 2019, arXiv:1809.03672, eq. 2-12", config=DIENConfig)

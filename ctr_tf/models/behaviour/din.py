@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
-
 from ctr_tf import layers
 from ctr_tf.models.architecture import Body, pooled_widths
 from ctr_tf.models.behaviour.compared import (
+    AttentionFields,
     attention_units,
     check_compared,
     compared,
     interests_of,
     keys_of,
 )
-from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.config import InterestFields, ModelConfig
 from ctr_tf.models.sides import interest_network, item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
 
-class DINConfig(ModelConfig):
+class DINConfig(AttentionFields, InterestFields, ModelConfig):
     """Configuration of DIN.
 
     Args:
-        attention_units: hidden widths of the activation unit.
-        attention_activation: of the activation unit.
-        softmax: whether attention weights are normalised; the paper's are not.
-        folded: whether the candidate enters by a dot product, the unit's MLP seeing the user alone.
-        folded_units: widths of that MLP.
-        units: hidden widths of the MLP.
-        activation: of the MLP.
-        dropout: rate after each layer of the MLP.
+        attention_units, attention_activation, softmax, folded, folded_units: see `AttentionFields`.
+        units, activation, dropout: of the MLP.
     """
 
     name: str = "din"
-    attention_units: list[PositiveInt] = Field([80, 40], min_length=1)
-    attention_activation: layers.names.Activation = "dice"
-    softmax: bool = False
-    folded: bool = False
-    folded_units: list[PositiveInt] = Field([144, 40], min_length=1)
-    units: list[PositiveInt] = Field([200, 80], min_length=1)
     activation: layers.names.Activation = "dice"
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register("din", paper="Zhou et al. 2018, arXiv:1706.06978, eq. 3-4, fig. 2", config=DINConfig)
@@ -85,10 +71,7 @@ class DIN(Body):
     def __init__(self, config: DINConfig, widths: Widths):
         super().__init__(config, widths)
         self.compared = compared(widths)
-        units = config.folded_units if config.folded else config.attention_units
-        self.attention = attention_units(
-            widths, units, config.attention_activation, config.softmax, config.folded
-        )
+        self.attention = attention_units(config, widths)
         self.mlp = interest_network(config, widths, sum(pooled_widths(widths)))
 
     @classmethod

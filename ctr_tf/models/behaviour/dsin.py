@@ -9,13 +9,13 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
-from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.sides import interest_network, item_sides, side_products
+from ctr_tf.models.config import InterestFields, ModelConfig
+from ctr_tf.models.sides import check_attention_heads, interest_network, item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
 
-class DSINConfig(ModelConfig):
+class DSINConfig(InterestFields, ModelConfig):
     """Configuration of DSIN.
 
     Args:
@@ -28,9 +28,7 @@ class DSINConfig(ModelConfig):
         lstm: width of the LSTM in either direction.
         peepholes: whether its gates see the cell, as the paper's do.
         merge: whether the two directions stand side by side or are added up.
-        units: hidden widths of the MLP.
-        activation: of the MLP.
-        dropout: rate after each layer of the MLP.
+        units, activation, dropout: of the MLP.
     """
 
     name: str = "dsin"
@@ -43,9 +41,6 @@ class DSINConfig(ModelConfig):
     lstm: PositiveInt = 32
     peepholes: bool = True
     merge: Literal["concat", "sum"] = "concat"
-    units: list[PositiveInt] = Field([200, 80], min_length=1)
-    activation: layers.names.Activation = "relu"
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register("dsin", paper="Feng et al. 2019, arXiv:1905.06482, eq. 1-10", config=DSINConfig)
@@ -118,19 +113,13 @@ class DSIN(Body):
     @classmethod
     def check(cls, config: DSINConfig, widths: Widths) -> None:
         super().check(config, widths)
-        for sequence, attributes in widths.sequences.items():
+        for sequence in widths.sequences:
             if sequence not in widths.timed:
                 raise SettingError(
                     ("schema", "sequences", sequence, "timestamps"),
                     "dsin divides behaviours into sessions by their times; must be true",
                 )
-            width = sum(attributes.values())
-            if width % config.attention_heads:
-                raise SettingError(
-                    ("model", "attention_heads"),
-                    f"must divide the width of a behaviour of {sequence!r}, {width}; "
-                    f"got {config.attention_heads}",
-                )
+        check_attention_heads(config.attention_heads, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
         config = self.config

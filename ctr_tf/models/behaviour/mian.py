@@ -7,14 +7,14 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ctr_tf import layers
-from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
-from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.config import InterestFields, ModelConfig
+from ctr_tf.models.sides import check_attention_heads
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
 
-class MIANConfig(ModelConfig):
+class MIANConfig(InterestFields, ModelConfig):
     """Configuration of MIAN.
 
     Args:
@@ -25,9 +25,7 @@ class MIANConfig(ModelConfig):
         pool: how behaviours enter as a part of their own.
         part_width: of the parts that the global interaction weighs.
         combine: whether it adds up its parts, or leaves them side by side.
-        units: hidden widths of the MLP.
-        activation: of the MLP.
-        dropout: rate after each layer of the MLP.
+        units, activation, dropout: of the MLP.
     """
 
     name: str = "mian"
@@ -38,9 +36,6 @@ class MIANConfig(ModelConfig):
     pool: Literal["mean", "sum"] = "mean"
     part_width: PositiveInt = 64
     combine: Literal["sum", "concat"] = "sum"
-    units: list[PositiveInt] = Field([200, 80], min_length=1)
-    activation: layers.names.Activation = "relu"
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register("mian", paper="Zhang et al. 2020, arXiv:2012.06968, eq. 3-15", config=MIANConfig)
@@ -121,14 +116,7 @@ class MIAN(Body):
     @classmethod
     def check(cls, config: MIANConfig, widths: Widths) -> None:
         super().check(config, widths)
-        for sequence, attributes in widths.sequences.items():
-            width = sum(attributes.values())
-            if width % config.attention_heads:
-                raise SettingError(
-                    ("model", "attention_heads"),
-                    f"must divide the width of a behaviour of {sequence!r}, {width}; "
-                    f"got {config.attention_heads}",
-                )
+        check_attention_heads(config.attention_heads, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
         state, project = {}, self.interaction.project

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
-
 from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.layers.sequence.config import EncoderConfig
 from ctr_tf.models.architecture import Body
-from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.config import InterestFields, ModelConfig
 from ctr_tf.models.sides import interest_network, item_sides, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
 
-class TransformerConfig(ModelConfig):
+class TransformerConfig(InterestFields, ModelConfig):
     """Configuration of the transformer.
 
     Args:
         encoder: of each behaviour sequence.
-        units: hidden widths of the MLP.
-        activation: of the MLP.
-        dropout: rate after each layer of the MLP; the encoder has its own.
+        units, activation, dropout: of the MLP; the encoder has its own.
     """
 
     name: str = "transformer"
     encoder: EncoderConfig = EncoderConfig()
-    units: list[PositiveInt] = Field([200, 80], min_length=1)
-    activation: layers.names.Activation = "relu"
-    dropout: NonNegativeFloat = Field(0.0, lt=1)
 
 
 @register(
