@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tests.cases import labels_of, tile
 from tests.weights import array
 
 
@@ -32,6 +33,20 @@ def step(model, features, labels, training):
     for variable, value in zip(statistics, before):
         variable.assign(value)
     return {task: array(value) for task, value in outputs.items()}, dense, after
+
+
+def both_ways(model, case, features, rng):
+    """A training step of a batch of requests, and one of its candidates row by row.
+
+    Returns:
+        What `step` returns of each; the position of each row among the requests' candidates.
+    """
+    labels = labels_of(case, features, rng)
+    rows, positions = tile(case, features)
+    at = tuple(positions.T)
+    row_labels = {task: value[at][:, None] for task, value in labels.items()}
+    shaped = step(model, features, labels, training=True)
+    return shaped, step(model, rows, row_labels, training=True), at
 
 
 def assert_same(found, expected, tolerance):

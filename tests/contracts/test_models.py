@@ -10,7 +10,7 @@ from ctr_tf.layers.packing import padded
 from ctr_tf.models.model import CTRModel
 from ctr_tf.schema import CANDIDATES_MASK
 from tests.cases import CASES, batch, build, feature_axes, labels_of, make, tile
-from tests.contracts.steps import assert_same, step
+from tests.contracts.steps import assert_same, both_ways, step
 
 NEED_SEQUENCE = [name for name, e in registry.entries().items() if e.body.needs_sequence]
 
@@ -43,12 +43,11 @@ def test_folded_row_wise_and_two_tower_outputs_agree(model, case, rng):
 
 def test_request_shaped_and_row_wise_training_agree(model, case, rng):
     features = batch(case, rng)
-    labels = labels_of(case, features, rng)
-    rows, positions = tile(case, features)
-    at = tuple(positions.T)
-    row_labels = {task: value[at][:, None] for task, value in labels.items()}
-    outputs, gradients, statistics = step(model, features, labels, training=True)
-    row_outputs, row_gradients, row_statistics = step(model, rows, row_labels, training=True)
+    shaped, row_wise, at = both_ways(model, case, features, rng)
+    (outputs, gradients, statistics), (row_outputs, row_gradients, row_statistics) = (
+        shaped,
+        row_wise,
+    )
     for task, value in outputs.items():
         np.testing.assert_allclose(row_outputs[task][:, 0], value[at], atol=1e-4)
     assert_same(row_gradients, gradients, 1e-4)

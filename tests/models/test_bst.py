@@ -9,8 +9,8 @@ from ctr_tf import registry
 from ctr_tf.schema import Schema
 from ctr_tf.types import Widths
 from tests import cases
-from tests.cases import CASES, batch, build, labels_of, tile
-from tests.contracts.steps import assert_same, step
+from tests.cases import CASES, batch, build
+from tests.contracts.steps import assert_same, both_ways
 from tests.layers.encoder import block_weights
 from tests.models.behaviour import COMPARED, mlp_logit, rows_of
 from tests.models.embedded import Embedded, assert_logits
@@ -101,11 +101,7 @@ def test_without_times_positions_are_counted_back(rng, untimed, given):
 def test_gradients_are_those_of_row_wise_training(rng, given):
     model = build("bst", "full", rng, **given)
     features = batch("full", rng, requests=7, behaviours=6)
-    labels = labels_of("full", features, rng)
-    rows, positions = tile("full", features)
-    row_labels = {task: value[tuple(positions.T)][:, None] for task, value in labels.items()}
-    _, gradients, _ = step(model, features, labels, training=True)
-    _, row_gradients, _ = step(model, rows, row_labels, training=True)
+    (_, gradients, _), (_, row_gradients, _), _ = both_ways(model, "full", features, rng)
     assert_same(row_gradients, gradients, 1e-5)
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from ctr_tf import registry
 from ctr_tf.types import Widths
-from tests.cases import CASES, batch, build, labels_of, tile
-from tests.contracts.steps import assert_same, step
+from tests.cases import CASES, batch, build
+from tests.contracts.steps import assert_same, both_ways
 from tests.layers.encoder import block_weights
 from tests.models.behaviour import lstm_weights, mlp_logit, rows_of
 from tests.models.embedded import Embedded, assert_logits
@@ -86,11 +86,7 @@ def test_logits_are_those_of_the_equations(rng, given):
 def test_gradients_are_those_of_row_wise_training(rng, activation):
     model = build("dsin", "full", rng, activation=activation)
     features = timed_batch(rng, requests=7, behaviours=9)
-    labels = labels_of("full", features, rng)
-    rows, positions = tile("full", features)
-    row_labels = {task: value[tuple(positions.T)][:, None] for task, value in labels.items()}
-    _, gradients, _ = step(model, features, labels, training=True)
-    _, row_gradients, _ = step(model, rows, row_labels, training=True)
+    (_, gradients, _), (_, row_gradients, _), _ = both_ways(model, "full", features, rng)
     assert_same(row_gradients, gradients, 1e-5)
 
 

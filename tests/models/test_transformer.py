@@ -5,8 +5,8 @@ import pytest
 
 from ctr_tf import registry
 from ctr_tf.types import Widths
-from tests.cases import CASES, batch, build, labels_of, tile
-from tests.contracts.steps import assert_same, step
+from tests.cases import CASES, batch, build
+from tests.contracts.steps import assert_same, both_ways
 from tests.layers.encoder import encoder_oracle
 from tests.models.embedded import Embedded, assert_logits
 from tests.oracles.blocks import mlp
@@ -46,12 +46,8 @@ def test_loss_and_every_gradient_are_those_of_row_wise_training(rng, norm):
     given = {"encoder": {"width": 6, "norm": norm, "use_bias": True}}
     model = build("transformer", "full", rng, **given)
     features = batch("full", rng, requests=9, behaviours=11)
-    labels = labels_of("full", features, rng)
-    rows, positions = tile("full", features)
-    at = tuple(positions.T)
-    row_labels = {task: value[at][:, None] for task, value in labels.items()}
-    outputs, gradients, _ = step(model, features, labels, training=True)
-    row_outputs, row_gradients, _ = step(model, rows, row_labels, training=True)
+    shaped, row_wise, at = both_ways(model, "full", features, rng)
+    (outputs, gradients, _), (row_outputs, row_gradients, _) = shaped, row_wise
     assert_same({t: v[:, 0] for t, v in row_outputs.items()},
                 {t: v[at] for t, v in outputs.items()}, 1e-5)  # fmt: skip
     assert_same(row_gradients, gradients, 1e-5)
