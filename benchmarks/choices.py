@@ -7,7 +7,6 @@ One process at a time, every side once before any side twice; a finished run is 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.files import write_csv, write_text
-from benchmarks.training import ROOT, Comparison, Side
+from benchmarks.training import Comparison, Side, command_line
 
 MODELS = ("deepfm", "din")
 CASES = {
@@ -78,12 +77,7 @@ def write(folder: Path, runs: list[dict]) -> Path:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.0, help="the least time of a run")
-    parser.add_argument("--limit", type=float, default=600.0, help="the most seconds of a process")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    parser = command_line(__doc__, repeats=3, seconds=5.0)
     options = parser.parse_args()
     comparison, runs = Comparison(options, SIDES), []
     for repeat in range(1, options.repeats + 1):

@@ -9,7 +9,6 @@ side once before any side twice; a finished run is not repeated.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.files import write_csv, write_text
 from benchmarks.speed.workloads import W3
-from benchmarks.training import ROOT, Comparison, Side
+from benchmarks.training import Comparison, Side, command_line
 
 SIDES = {
     "request": Side("ours", ("transformer",)),
@@ -184,13 +183,8 @@ def write(folder: Path, runs: Sequence[dict]) -> Path:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
+    parser = command_line(__doc__, repeats=3, seconds=10.0)
     parser.add_argument("--impressions", nargs="+", type=int, choices=W3, default=list(W3))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="the least time of a run")
-    parser.add_argument("--limit", type=float, default=600.0, help="the most seconds of a process")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     comparison, runs = Comparison(options, SIDES), []
     for repeat in range(1, options.repeats + 1):

@@ -8,7 +8,6 @@ time, every side once before any side twice; a finished run is not repeated.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -25,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.files import write_csv, write_text
 from benchmarks.speed.summary import SIDES
 from benchmarks.speed.workloads import TABLE_ROWS, WORKLOADS
-from benchmarks.training import ROOT, Comparison, environment
 from benchmarks.training import SIDES as RUNNERS
+from benchmarks.training import Comparison, command_line, environment
 
 COLUMNS = ("side", "millions", "repeat", "outcome", "step_ms", "peak_mib", "machine")
 
@@ -111,13 +110,8 @@ def write(folder: Path, runs: list[dict]) -> Path:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
+    parser = command_line(__doc__, repeats=3, seconds=10.0)
     parser.add_argument("--sides", nargs="+", choices=RUNNERS, default=["ours", "keras", "fuxictr"])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="the least time of a run")
-    parser.add_argument("--limit", type=float, default=600.0, help="the most seconds of a process")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     for side in options.sides:
         if RUNNERS[side].peer:

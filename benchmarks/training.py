@@ -242,6 +242,22 @@ class Comparison:
         return f"{result['samples_per_second']:,.0f} samples/s, {result['peak_mib']:,} MiB"
 
 
+def command_line(doc: str, repeats: int, seconds: float) -> argparse.ArgumentParser:
+    """What the command lines of all comparisons of steps have.
+
+    Args:
+        doc: of the script.
+        repeats, seconds: the defaults.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--seconds", type=float, default=seconds, help="the least time of a run")
+    parser.add_argument("--limit", type=float, default=600.0, help="the most seconds of a process")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    return parser
+
+
 def wanted(options: argparse.Namespace) -> list[tuple[str, str, str, int]]:
     """(workload, model, side, repeat) of each run, a repeat of all before the next."""
     return [
@@ -257,16 +273,11 @@ def wanted(options: argparse.Namespace) -> list[tuple[str, str, str, int]]:
 def main() -> None:
     """The command line."""
     models = list(dict.fromkeys(model for _, model in summary.CASES))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
+    parser = command_line(__doc__, repeats=5, seconds=5.0)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     workloads = list(dict.fromkeys(workload for workload, _ in summary.CASES))
     parser.add_argument("--workloads", nargs="+", choices=workloads, default=workloads)
     parser.add_argument("--models", nargs="+", choices=models, default=models)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0, help="the least time of a run")
-    parser.add_argument("--limit", type=float, default=600.0, help="the most seconds of a process")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     for peer in dict.fromkeys(SIDES[side].peer for side in options.sides):
         if peer:
