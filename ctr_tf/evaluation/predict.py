@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def predict(model: CTRModel, data: Input, split: str, folder: Path, progress: bo
 
 
 def scored(
-    model: CTRModel, batches: Iterable[dict], xla: bool = False
+    model: CTRModel, batches: tf.data.Dataset, xla: bool = False
 ) -> Iterator[tuple[dict, dict[str, tf.Tensor]]]:
     """Batches with the scores of each task, in order, the next two on their way.
 
@@ -76,7 +76,8 @@ def scored(
         with compiling(xla):
             return model.scores(model(features))
 
-    score = tf.function(scores, reduce_retracing=True)
+    # One trace for batches of all sizes.
+    score = tf.function(scores, input_signature=[batches.element_spec["features"]])
     ahead: deque[tuple[dict, Future]] = deque()
     # One batch does not keep every core busy.
     with ThreadPoolExecutor(2) as pool:

@@ -31,10 +31,12 @@ def levels_of(network):
 @pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize("given", [{}, {"task_experts": 1, "shared_experts": 3}])
 @pytest.mark.parametrize("tasks", [("click", "buy"), ("a", "b", "c")])
-def test_logits_are_those_of_each_expert_alone(rng, levels, given, tasks):
-    heads, vector, own = heads_on("ple", rng, tasks, levels=levels, **given)
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_logits_are_those_of_each_expert_alone(rng, levels, given, tasks, activation):
+    given = {**given, "levels": levels, "activation": activation}
+    heads, vector, own = heads_on("ple", rng, tasks, **given)
     network = heads.network
-    expected = ple_forward(vector.reshape(6, 7), levels_of(network), towers(network), "tanh")
+    expected = ple_forward(vector.reshape(6, 7), levels_of(network), towers(network), activation)
     assert_outputs(heads(vector, own), expected, own, tasks)
 
 

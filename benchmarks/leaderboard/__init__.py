@@ -1,0 +1,1 @@
+"""Every baseline, trained with one budget on the same rows."""

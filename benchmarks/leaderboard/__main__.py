@@ -1,0 +1,137 @@
+"""Trains every baseline with one budget, tuned on validation, and tabulates the test split.
+
+    python -m benchmarks.leaderboard --workspace workspace
+
+A finished training is kept below `<workspace>/leaderboard` and not repeated; one that was cut short
+goes on where it was. The page of a board is written anew whenever an entry is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks.leaderboard import page
+from benchmarks.leaderboard.board import Board, Entry, boards
+from benchmarks.leaderboard.page import Row
+from benchmarks.leaderboard.runs import OURS, PEER, ROOT, Trainer, best_point
+from ctr_tf.config_base import check_known
+
+MOST_RATES = 5
+
+
+def train_row(
+    trainer: Trainer, board: Board, entry: Entry, stack: str, start: bool, step: Callable[[], None]
+) -> Row | None:
+    """Tunes an entry and trains its best point with every seed.
+
+    Args:
+        trainer: of the runs.
+        board: of the entry.
+        entry: what is trained.
+        stack: whose model.
+        start: whether it is trained where it is not finished; None is returned otherwise.
+        step: called after each training.
+    """
+    row = Row(entry.name, stack)
+    first, *others = board.seeds
+    for point in board.points:
+        row.trials.append(trainer.train(board, entry, stack, point, first, start))
+        step()
+    if None in row.trials:
+        return None
+    best = best_point(row.trials)
+    row.runs = [trial for trial in row.trials if trial.point == best]
+    for seed in others:
+        row.runs.append(trainer.train(board, entry, stack, best, seed, start))
+        step()
+    return None if None in row.runs else row
+
+
+def train_board(name: str, board: Board, trainer: Trainer, options: argparse.Namespace) -> Path:
+    """Trains what is missing of a board and writes its page, whose path it returns."""
+    asked = options.entries or [entry.name for entry in board.entries]
+    trainer.prepare(board)
+    every = [(entry, OURS) for entry in board.entries]
+    every += [(entry, PEER) for entry in board.entries if entry.name in board.peers]
+    wanted = [each for each in every if each[0].name in asked and each[1] in options.stacks]
+    rows = [
+        train_row(trainer, board, entry, stack, False, lambda: None)
+        for entry, stack in every
+        if (entry, stack) not in wanted
+    ]
+    # Those of earlier calls stay on the page.
+    rows = [row for row in rows if row]
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console()) as progress:
+        each = len(board.points) + len(board.seeds) - 1
+        bar = progress.add_task(name, total=each * len(wanted))
+        step = partial(progress.advance, bar)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            found = {
+                pool.submit(train_row, trainer, board, entry, stack, True, step): entry
+                for entry, stack in wanted
+            }
+            try:
+                for future in as_completed(found):
+                    row = future.result()
+                    progress.console.print(f"{row.entry} ({row.stack}): AUC {row.value:.4f}")
+                    rows.append(row)
+                    page.write(options.output, name, board, rows)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    for repeat in range(1, MOST_RATES + 1):
+        # Every row once before any twice.
+        for row in rows:
+            start = repeat <= options.rates and (board.entry(row.entry), row.stack) in wanted
+            rate = trainer.rate(board, board.entry(row.entry), row.stack, repeat, start)
+            row.rates += [rate] if rate else []
+            if start:
+                speed = rate.facts["samples_per_second"]
+                print(f"{row.entry} ({row.stack}): {speed:,.0f} samples/s", flush=True)
+    return page.write(options.output, name, board, rows)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.leaderboard", description=__doc__.splitlines()[0]
+    )
+    every = boards()
+    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
+    parser.add_argument("--boards", nargs="+", choices=every, default=list(every))
+    parser.add_argument("--entries", nargs="+", help="of every board named; all by default")
+    parser.add_argument("--stacks", nargs="+", choices=[OURS, PEER], default=[OURS, PEER])
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, on shared cores")
+    parser.add_argument("--max-steps", type=int, help="a bound for a trial of everything")
+    parser.add_argument(
+        "--rates",
+        type=int,
+        choices=range(MOST_RATES + 1),
+        default=0,
+        help="short trainings of each, for samples/s and FLOPs; nothing else may run",
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    trainer = Trainer(options.workspace, options.jobs, options.max_steps)
+    try:
+        for name in options.boards:
+            known = [entry.name for entry in every[name].entries]
+            for entry in options.entries or ():
+                check_known(("--entries",), "row", entry, known)
+            print(train_board(name, every[name], trainer, options))
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

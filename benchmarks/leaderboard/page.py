@@ -1,0 +1,220 @@
+"""The page, the CSV and the plot of a board."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.files import write_csv, write_text
+from benchmarks.leaderboard.board import Board
+from benchmarks.leaderboard.runs import OURS, PEER, Run
+from benchmarks.leaderboard.scores import METRICS, spread, verdict
+
+STACKS = {OURS: "ctr_tf", PEER: "FuxiCTR"}
+COLUMNS = (
+    "model", "stack", "task", "seed", "point", "chosen",
+    *(f"validation_{metric}" for metric in METRICS), *METRICS,
+    "parameters", "samples_per_second", "folded_flops", "row_wise_flops",
+)  # fmt: skip
+
+
+@dataclass
+class Row:
+    """An entry of one stack.
+
+    Args:
+        entry: its name.
+        stack: `OURS` or `PEER`.
+        trials: of tuning, one a point.
+        runs: of the best point, one a seed.
+        rates: short trainings for the speed.
+    """
+
+    entry: str
+    stack: str
+    trials: list[Run] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    rates: list[Run] = field(default_factory=list)
+
+    def values(self, task: str, metric: str) -> list[float]:
+        """A metric of the test split, a value a seed."""
+        return [run.test[task][metric] for run in self.runs]
+
+    @property
+    def value(self) -> float:
+        """What the rows are sorted by: AUC of the test split, the mean of tasks and seeds."""
+        return float(np.mean([task["auc"] for run in self.runs for task in run.test.values()]))
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """The median rate of training; None where it was not measured."""
+        found = [run.facts["samples_per_second"] for run in self.rates]
+        return median(found) if found else None
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """FLOPs of a candidate, `folded` and `row_wise`; empty where they were not counted."""
+        return next((run.facts["cost"] for run in self.rates if "cost" in run.facts), {})
+
+
+def check_same_rows(rows: Sequence[Row]) -> None:
+    """All runs were tested on the same impressions.
+
+    Raises:
+        ValueError: a count differs.
+    """
+    runs = [run for row in rows for run in row.runs]
+    for task in runs[0].test if runs else ():
+        for key in ("impressions", "positives", "users", "users_one_class"):
+            found = {f"{r.stack} {r.entry} {r.seed}": r.test[task][key] for r in runs}
+            if len(set(found.values())) > 1:
+                raise ValueError(f"{task}: {key} of the test rows must be equal, got {found}")
+
+
+def write(folder: Path, name: str, board: Board, rows: Sequence[Row]) -> Path:
+    """Writes `leaderboard_<name>.md`, `.csv` and, where costs are known, `.svg`; returns the first.
+
+    Args:
+        folder: of the files.
+        name: of the board.
+        board: what was to be trained.
+        rows: those that are finished.
+    """
+    check_same_rows(rows)
+    rows = sorted(rows, key=lambda row: -row.value)
+    file = folder / f"leaderboard_{name}"
+    write_csv(file.with_suffix(".csv"), COLUMNS, _records(rows))
+    ours = [row for row in rows if row.stack == OURS]
+    plotted = [row for row in ours if row.cost]
+    if plotted:
+        from benchmarks.leaderboard.plot import draw
+
+        draw(file.with_suffix(".svg"), board.title, plotted)
+    return write_text(file.with_suffix(".md"), "\n".join(_page(name, board, rows)) + "\n")
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The lines of the table of ours, best first."""
+    tasks = list(rows[0].runs[0].test)
+    several = len(tasks) > 1
+    head = ["model", *(["task"] if several else []), "AUC", "GAUC", "log loss"]
+    head += ["parameters", "samples/s", "MFLOPs folded", "row-wise"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in rows:
+        for task in tasks:
+            cells = [f"`{row.entry}`", *([task] if several else [])]
+            cells += [_plus_minus(row.values(task, metric)) for metric in METRICS]
+            cells += [f"{row.runs[0].facts['parameters']:,}"]
+            rate, cost = row.samples_per_second, row.cost
+            cells += [f"{rate:,.0f}" if rate else ""]
+            cells += [f"{cost[key] / 1e6:.4f}" if cost else "" for key in ("folded", "row_wise")]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _page(name: str, board: Board, rows: Sequence[Row]) -> list[str]:
+    ours = [row for row in rows if row.stack == OURS]
+    seeds = max((len(row.runs) for row in rows), default=0)
+    versions = {k: v for row in rows for run in row.runs for k, v in run.facts["versions"].items()}
+    lines = [
+        f"# {board.title}",
+        "",
+        f"`python -m benchmarks.leaderboard --boards {name}`; `benchmarks/README.md` says what the "
+        f"columns are. Mean ± standard deviation of {seeds} seeds on the test split, each at the "
+        "point of the grid with the best AUC on the validation split.",
+        "",
+        f"{os.cpu_count()} CPU cores, {platform.machine()}; "
+        + ", ".join(f"{key} {value}" for key, value in sorted(versions.items()))
+        + ".",
+    ]
+    if ours:
+        lines += ["", *_counts(ours[0].runs[0]), "", *table(ours)]
+        unfinished = [entry.name for entry in board.entries]
+        unfinished = [name for name in unfinished if name not in [row.entry for row in ours]]
+        lines += ["", f"Not finished: {', '.join(unfinished)}."] if unfinished else []
+    lines += _beside(rows)
+    return lines + _tuning(rows)
+
+
+def _counts(run: Run) -> Iterator[str]:
+    for task, found in run.test.items():
+        yield (
+            f"- {task}: {found['impressions']:,} test impressions ({found['positives']:,} positive)"
+            f" of {found['users']:,} users; {found['users_one_class'] or 0:,} have one class and"
+            " no AUC."
+        )
+
+
+def _beside(rows: Sequence[Row]) -> list[str]:
+    """The other library's runs, and whether ours are below them."""
+    theirs = {row.entry: row for row in rows if row.stack == PEER}
+    pairs = [(row, theirs[row.entry]) for row in rows if row.stack == OURS and row.entry in theirs]
+    if not pairs:
+        return []
+    lines = [
+        "",
+        "## Beside FuxiCTR",
+        "",
+        "The same rows, grid and seeds. The difference is ours − FuxiCTR's; the spread is the "
+        "larger of the two standard deviations.",
+        "",
+        "| model | AUC | FuxiCTR's AUC | difference | GAUC | FuxiCTR's GAUC | difference "
+        "| FuxiCTR's parameters | samples/s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for own, peer in pairs:
+        (task,) = own.runs[0].test
+        cells = [f"`{own.entry}`"]
+        for metric in ("auc", "gauc"):
+            values = own.values(task, metric), peer.values(task, metric)
+            cells += [*map(_plus_minus, values), verdict(*values)]
+        rate = peer.samples_per_second
+        cells += [f"{peer.runs[0].facts['parameters']:,}", f"{rate:,.0f}" if rate else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _tuning(rows: Sequence[Row]) -> list[str]:
+    """AUC on the validation split by point of the grid."""
+    points = list(dict.fromkeys(trial.point for row in rows for trial in row.trials))
+    if len(points) < 2:
+        return []
+    lines = ["", "## Tuning", "", "AUC on the validation split, first seed, by point of the grid."]
+    lines += ["", f"| model | stack | {' | '.join(map(', '.join, points))} |"]
+    lines += ["|---|---" + "|---" * len(points) + "|"]
+    for row in rows:
+        found = {trial.point: trial.value for trial in row.trials}
+        best = max(found.values())
+        cells = [f"{found[p]:.4f}" + " (best)" * (found[p] == best) for p in points]
+        lines.append(f"| `{row.entry}` | {STACKS[row.stack]} | {' | '.join(cells)} |")
+    return lines
+
+
+def _records(rows: Sequence[Row]) -> Iterator[dict]:
+    for row in rows:
+        chosen = {(run.point, run.seed) for run in row.runs}
+        others = [trial for trial in row.trials if (trial.point, trial.seed) not in chosen]
+        for run in [*row.runs, *others]:
+            is_chosen = run in row.runs
+            for task, validation in run.validation.items():
+                record = {"model": row.entry, "stack": row.stack, "task": task, "seed": run.seed}
+                record |= {"point": " ".join(run.point), "chosen": int(is_chosen)}
+                record |= {f"validation_{metric}": validation[metric] for metric in METRICS}
+                if is_chosen:
+                    record |= {metric: run.test[task][metric] for metric in METRICS}
+                record |= {"parameters": run.facts["parameters"]}
+                record |= {"samples_per_second": row.samples_per_second}
+                record |= {f"{key}_flops": value for key, value in row.cost.items()}
+                yield record
+
+
+def _plus_minus(values: Sequence[float | None]) -> str:
+    if None in values:
+        return "undefined"
+    return "{:.4f} ± {:.4f}".format(*spread(values))

@@ -1,0 +1,221 @@
+"""Trainings of both sides, one process each, of which a finished one is not repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from benchmarks.files import write_text
+from benchmarks.leaderboard import rows
+from benchmarks.leaderboard.board import Board, Entry
+from benchmarks.leaderboard.scores import measure, read_facts
+from benchmarks.leaderboard.translate import peer_arguments
+from benchmarks.training import environment
+from ctr_tf import stages
+from ctr_tf.config import fingerprint, load
+from ctr_tf.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+OURS, PEER = "ctr_tf", "fuxictr"
+VALIDATION, TEST = "validation", "test"
+RATE_STEPS = 150
+"""Of the trainings that measure the speed."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Args:
+        stack: `OURS` or `PEER`.
+        entry: its name on the board.
+        point: of the grid, as overrides.
+        seed: of it.
+        path: its scores.
+    """
+
+    stack: str
+    entry: str
+    point: tuple[str, ...]
+    seed: int
+    path: Path
+
+    @cached_property
+    def facts(self) -> dict:
+        """What the run said of itself."""
+        return read_facts(self.path)
+
+    @cached_property
+    def validation(self) -> dict[str, dict]:
+        """Metrics of the validation split, by task."""
+        return _measure(self.path, VALIDATION)
+
+    @cached_property
+    def test(self) -> dict[str, dict]:
+        """Metrics of the test split, by task: for the chosen point alone."""
+        return _measure(self.path, TEST)
+
+    @property
+    def value(self) -> float:
+        """What tuning compares: the mean AUC of the tasks on the validation split."""
+        return sum(task["auc"] for task in self.validation.values()) / len(self.validation)
+
+
+def best_point(trials: Sequence[Run]) -> tuple[str, ...]:
+    """The point of the best trial; of equal ones, the first."""
+    return max(trials, key=lambda run: run.value).point
+
+
+class Trainer:
+    """Trains what is not there yet; everything is kept below `<workspace>/leaderboard`.
+
+    Args:
+        root: the workspace.
+        jobs: trainings at a time, which share the cores.
+        max_steps: a bound on each training, for a trial of a board.
+    """
+
+    def __init__(self, root: Path, jobs: int = 1, max_steps: int | None = None):
+        self.root = root.absolute()
+        self.folder = self.root / "leaderboard"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.bound = [f"train.max_steps={max_steps}"] if max_steps else []
+        threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+        self.environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        if jobs > 1:
+            self.environment |= dict.fromkeys(names, threads)
+        self._rows = threading.Lock()
+
+    def workspace(self, board: Board, entry: Entry, overrides: Sequence[str]) -> Workspace:
+        """The workspace of one training."""
+        config = ROOT / board.configs / f"{entry.config}.yaml"
+        everything = [*board.set, *entry.set, *overrides, *self.bound]
+        return Workspace(self.root, load(config, everything))
+
+    def prepare(self, board: Board) -> None:
+        """Fetches and prepares the data of all entries."""
+        for entry in board.entries:
+            workspace = self.workspace(board, entry, [])
+            stages.fetch(workspace)
+            stages.prepare(workspace)
+        if board.peers:
+            # Before trainings run beside each other.
+            _environment()
+
+    def train(
+        self,
+        board: Board,
+        entry: Entry,
+        stack: str,
+        point: Sequence[str],
+        seed: int,
+        start: bool = True,
+    ) -> Run | None:
+        """The run of an entry at a point of the grid, of the file where it is there.
+
+        Args:
+            board: of the entry.
+            entry: what is trained.
+            stack: whose model.
+            point: of the grid, as overrides.
+            seed: of it.
+            start: whether it is trained now where it is not there; None is returned otherwise.
+
+        Raises:
+            RuntimeError: the training failed; names its log.
+        """
+        overrides = [*point, f"train.seed={seed}"]
+        path = self._scores(board, entry, stack, overrides, [VALIDATION, TEST], start)
+        return path and Run(stack, entry.name, tuple(point), seed, path)
+
+    def rate(
+        self, board: Board, entry: Entry, stack: str, repeat: int, start: bool = True
+    ) -> Run | None:
+        """A short training that nothing runs beside, for its speed and the cost of its model."""
+        overrides = [f"train.seed={repeat}", f"train.max_steps={RATE_STEPS}"]
+        path = self._scores(board, entry, stack, overrides, [], start)
+        return path and Run(stack, entry.name, (), repeat, path)
+
+    def _scores(
+        self,
+        board: Board,
+        entry: Entry,
+        stack: str,
+        overrides: list[str],
+        splits: list[str],
+        start: bool,
+    ) -> Path | None:
+        workspace = self.workspace(board, entry, overrides)
+        spec = {"stack": stack, "splits": splits}
+        if stack == PEER:
+            spec |= self._peer_spec(workspace)
+        key = fingerprint([spec, workspace.run_fingerprint])[:12]
+        name = f"{workspace.experiment.name}-{stack}-{key}"
+        path = self.folder / f"{name}.npz"
+        if path.exists() or not start:
+            return path if path.exists() else None
+        if stack == OURS:
+            spec |= {
+                "workspace": str(self.root),
+                "config": str(ROOT / board.configs / f"{entry.config}.yaml"),
+                "overrides": [*board.set, *entry.set, *overrides, *self.bound],
+            }
+        else:
+            spec["rows"] = str(self._peer_rows(workspace))
+        self._start(name, stack, spec | {"output": str(path)})
+        return path
+
+    def _peer_spec(self, workspace: Workspace) -> dict:
+        experiment = workspace.experiment
+        (task,) = experiment.log.tasks
+        return {
+            "model": experiment.model.name,
+            "task": task,
+            "seed": experiment.train.seed,
+            "epochs": experiment.train.epochs,
+            "max_steps": experiment.train.max_steps,
+            "batch_size": experiment.input.batch_size,
+            "learning_rate": experiment.train.learning_rate,
+            "arguments": peer_arguments(experiment),
+        }
+
+    def _peer_rows(self, workspace: Workspace) -> Path:
+        path = self.folder / "rows" / f"{workspace.prepared.name}.npz"
+        with self._rows:
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                rows.save(path, rows.convert(workspace.prepared))
+        return path
+
+    def _start(self, name: str, stack: str, spec: dict) -> None:
+        file = write_text(self.folder / f"{name}.spec.json", json.dumps(spec, indent=2))
+        command = [sys.executable, "-m", "benchmarks.leaderboard.ours_run", str(file)]
+        if stack == PEER:
+            command = [str(_environment()), str(Path(__file__).with_name("fuxictr_run.py"))]
+            command.append(str(file))
+        log = self.folder / f"{name}.log"
+        start = time.monotonic()
+        with log.open("w", encoding="utf-8") as said:
+            done = subprocess.run(command, env=self.environment, stdout=said, stderr=said)
+            said.write(f"{time.monotonic() - start:.1f} s\n")
+        if done.returncode:
+            raise RuntimeError(f"{name}: failed with exit code {done.returncode}; see {log}")
+
+
+@cache
+def _measure(path: Path, split: str) -> dict[str, dict]:
+    return measure(path, split)
+
+
+@cache
+def _environment() -> Path:
+    return environment(PEER)

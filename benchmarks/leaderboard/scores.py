@@ -1,0 +1,84 @@
+"""The file that a run leaves: scores by split and task, and facts; its metrics.
+
+It is read and written by the environments of both sides: NumPy alone is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+METRICS = ("auc", "gauc", "log_loss")
+
+
+def save(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:
+    """Writes a file that appears whole or not at all.
+
+    Args:
+        path: of the file.
+        arrays: `<split>/<task>/score`, `/label` and `/user`, (M,) each: of counted impressions.
+        facts: of the run, for JSON.
+    """
+    partial = path.with_name(f".{path.name}")
+    np.savez_compressed(partial, **arrays, facts=json.dumps(facts))
+    os.replace(partial, path)
+
+
+def read_facts(path: Path) -> dict:
+    """The facts that a run wrote."""
+    with np.load(path) as found:
+        return json.loads(str(found["facts"]))
+
+
+def measure(path: Path, split: str) -> dict[str, dict]:
+    """Metrics of each task on a split, and counts of its rows; the same code for both sides."""
+    from ctr_tf import metrics
+
+    tasks: dict[str, dict] = {}
+    with np.load(path) as found:
+        own = [key.split("/")[1] for key in found.files if key.startswith(f"{split}/")]
+        for task in dict.fromkeys(own):
+            label, score, user = (
+                found[f"{split}/{task}/{key}"] for key in ("label", "score", "user")
+            )
+            gauc = metrics.gauc(label, score, user)
+            tasks[task] = {
+                "auc": metrics.auc(label, score).value,
+                "gauc": gauc.value,
+                "log_loss": metrics.log_loss(label, score).value,
+                "impressions": len(label),
+                "positives": int(label.sum()),
+                "users": len(np.unique(user)),
+                "users_one_class": gauc.details.get("users_left_out"),
+            }
+    return tasks
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; the latter is 0 for one value.
+
+    Example:
+        >>> mean, deviation = spread([0.70, 0.71, 0.72])
+        >>> round(mean, 6), round(deviation, 6)
+        (0.71, 0.01)
+    """
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def verdict(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Whether ours are below theirs by more than the larger of the two deviations.
+
+    Example:
+        >>> verdict([0.70, 0.71, 0.72], [0.71, 0.715, 0.72])
+        '-0.0050 (spread 0.0100): within'
+        >>> verdict([0.70, 0.70], [0.72, 0.72])
+        '-0.0200 (spread 0.0000): below'
+    """
+    (mean, deviation), (their_mean, their_deviation) = spread(ours), spread(theirs)
+    difference, largest = mean - their_mean, max(deviation, their_deviation)
+    found = "within" if abs(difference) <= largest else "above" if difference > 0 else "below"
+    return f"{difference:+.4f} (spread {largest:.4f}): {found}"

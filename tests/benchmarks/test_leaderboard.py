@@ -1,0 +1,247 @@
+"""The leaderboard: its boards, what is trained and chosen, its pages."""
+
+import csv
+import doctest
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.leaderboard import __main__ as command
+from benchmarks.leaderboard import board, ours_run, page, runs, scores
+from benchmarks.leaderboard.board import Board, Entry, boards
+from benchmarks.leaderboard.page import Row
+from benchmarks.leaderboard.runs import OURS, PEER, Run
+from ctr_tf.config import load
+from ctr_tf.config_base import SettingError
+from ctr_tf.schema import Schema
+from tests.prepared import write_prepared
+
+BOARD = Board(
+    title="A board",
+    configs="configs/movielens",
+    grid={"train.learning_rate": [0.1, 0.2]},
+    seeds=[1, 2],
+    entries=["fm", "din"],
+    peers=["fm"],
+)
+
+
+@pytest.mark.parametrize("module", [board, scores])
+def test_examples(module):
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
+
+
+@pytest.mark.parametrize("name", boards())
+def test_every_entry_is_an_experiment(name):
+    found = boards()[name]
+    for entry in found.entries:
+        for point in found.points:
+            config = runs.ROOT / found.configs / f"{entry.config}.yaml"
+            experiment = load(config, [*found.set, *entry.set, *point])
+            assert [f"train.learning_rate={experiment.train.learning_rate:g}"] == point or not point
+
+
+def test_what_a_board_cannot_say():
+    with pytest.raises(ValueError, match="'fm' is there twice"):
+        Board(title="", configs="", entries=["fm", "fm"])
+    with pytest.raises(ValueError, match="peers: no row 'fn'; rows: fm"):
+        Board(title="", configs="", entries=["fm"], peers=["fn"])
+    with pytest.raises(SettingError, match="entries: no row 'dim'; did you mean 'din'"):
+        BOARD.entry("dim")
+
+
+def write_run(path, entry="fm", stack=OURS, point=("train.learning_rate=0.1",), seed=1, wins=1):
+    """A run whose scores win `wins` of two pairs of one user, in either split."""
+    arrays = {}
+    for split in ("validation", "test"):
+        arrays |= {
+            f"{split}/like/score": np.array([0.5, [0.6, 0.4, 0.3][wins], [0.7, 0.6, 0.4][wins]]),
+            f"{split}/like/label": np.array([1, 0, 0]),
+            f"{split}/like/user": np.array([4, 4, 4]),
+        }
+    facts = {"parameters": 1234, "versions": {"x": "1"}, "samples_per_second": 1000.0 * seed}
+    file = path / f"{entry}-{stack}-{point}-{seed}.npz"
+    scores.save(file, arrays, facts)
+    return Run(stack, entry, point, seed, file)
+
+
+def test_metrics_of_a_run(tmp_path):
+    # User 0: one of two pairs won; user 1: none of one; user 2 has one class.
+    arrays = {
+        "test/like/label": np.array([1, 0, 0, 0, 1, 1]),
+        "test/like/score": np.array([0.5, 0.4, 0.6, 0.7, 0.2, 0.9]),
+        "test/like/user": np.array([0, 0, 0, 1, 1, 2]),
+    }
+    scores.save(tmp_path / "run.npz", arrays, {"parameters": 7})
+    found = scores.measure(tmp_path / "run.npz", "test")["like"]
+    assert found["gauc"] == pytest.approx((3 * 0.5 + 2 * 0.0) / 5)
+    # Positives 0.5, 0.2, 0.9 win 1, 0 and 3 of their pairs with 0.4, 0.6, 0.7.
+    assert found["auc"] == pytest.approx(4 / 9)
+    assert (found["users"], found["users_one_class"], found["positives"]) == (3, 1, 3)
+    assert scores.measure(tmp_path / "run.npz", "validation") == {}
+    assert scores.read_facts(tmp_path / "run.npz") == {"parameters": 7}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_best_point_is_that_of_validation(tmp_path):
+    trials = [write_run(tmp_path, point=(f"p={wins}",), wins=wins) for wins in (0, 2, 1)]
+    assert [run.value for run in trials] == [0.0, 1.0, 0.5]
+    assert runs.best_point(trials) == ("p=2",)
+    equal = [write_run(tmp_path, point=(name,)) for name in "ab"]
+    assert runs.best_point(equal) == ("a",)
+
+
+class FakeTrainer:
+    """Trains by writing files."""
+
+    def __init__(self, folder, finished=()):
+        self.folder, self.finished, self.trained = folder, set(finished), []
+
+    def train(self, board, entry, stack, point, seed, start=True):
+        key = (point[0], seed)
+        if key not in self.finished:
+            if not start:
+                return None
+            self.trained.append(key)
+        # The second point is the better one.
+        wins = 1 + (list(point) == BOARD.points[1])
+        return write_run(self.folder, entry.name, stack, tuple(point), seed, wins)
+
+
+def test_the_grid_is_searched_with_the_first_seed_alone(tmp_path):
+    trainer = FakeTrainer(tmp_path)
+    steps = []
+    row = command.train_row(
+        trainer, BOARD, Entry(name="fm", config="fm"), OURS, True, lambda: steps.append(1)
+    )
+    low, high = "train.learning_rate=0.1", "train.learning_rate=0.2"
+    assert trainer.trained == [(low, 1), (high, 1), (high, 2)]
+    assert len(steps) == 3
+    assert [run.point for run in row.trials] == [(low,), (high,)]
+    assert [(run.point, run.seed) for run in row.runs] == [((high,), 1), ((high,), 2)]
+
+
+def test_an_unfinished_entry_is_left_out_unless_it_is_asked_for(tmp_path):
+    entry = Entry(name="fm", config="fm")
+    finished = {("train.learning_rate=0.1", 1), ("train.learning_rate=0.2", 1)}
+    trainer = FakeTrainer(tmp_path, finished)
+    assert command.train_row(trainer, BOARD, entry, OURS, False, lambda: None) is None
+    trainer.finished.add(("train.learning_rate=0.2", 2))
+    assert command.train_row(trainer, BOARD, entry, OURS, False, lambda: None).value == 1.0
+    assert trainer.trained == []
+
+
+def rows_of(tmp_path):
+    found = []
+    for entry, stack, wins in (("fm", OURS, 1), ("din", OURS, 2), ("fm", PEER, 2)):
+        row = Row(entry, stack)
+        for value in (0.1, 0.2):
+            point = (f"train.learning_rate={value}",)
+            row.trials.append(
+                write_run(tmp_path, entry, stack, point, 1, wins if value > 0.1 else 0)
+            )
+        second = write_run(tmp_path, entry, stack, ("train.learning_rate=0.2",), 2, wins)
+        row.runs = [row.trials[1], second]
+        row.rates = row.runs
+        found.append(row)
+    return found
+
+
+def test_pages(tmp_path):
+    path = page.write(tmp_path, "small", BOARD, rows_of(tmp_path))
+    text = path.read_text(encoding="utf-8")
+    assert path.name == "leaderboard_small.md"
+    # Best first; the median of rates of 1,000 and 2,000.
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    assert lines[0].startswith("| `din` | 1.0000 ± 0.0000 | 1.0000 ± 0.0000 | ")
+    assert lines[0].endswith(" | 1,234 | 1,500 |  |  |")
+    assert lines[1].startswith("| `fm` | 0.5000 ± 0.0000 | ")
+    assert "- like: 3 test impressions (1 positive) of 1 users; 0 have one class" in text
+    assert "| `fm` | 0.5000 ± 0.0000 | 1.0000 ± 0.0000 | -0.5000 (spread 0.0000): below | " in text
+    assert "| `din` | ctr_tf | 0.0000 | 1.0000 (best) |" in text
+    with path.with_suffix(".csv").open(encoding="utf-8") as file:
+        records = list(csv.DictReader(file))
+    assert len(records) == 9
+    # A point that was not chosen is not measured on the test split.
+    assert {(row["chosen"], row["auc"] != "") for row in records} == {("1", True), ("0", False)}
+
+
+def test_costs_are_drawn(tmp_path):
+    rows = rows_of(tmp_path)
+    for row in rows:
+        for run in row.rates:
+            run.facts["cost"] = {"folded": 2e6, "row_wise": 8e6}
+    text = page.write(tmp_path, "small", BOARD, rows).read_text(encoding="utf-8")
+    assert "| 1,500 | 2.0000 | 8.0000 |" in text
+    drawn = (tmp_path / "leaderboard_small.svg").read_text(encoding="utf-8")
+    assert drawn.startswith("<?xml") and drawn.rstrip().endswith("</svg>")
+
+
+def test_different_test_rows_are_an_error(tmp_path):
+    rows = rows_of(tmp_path)
+    rows[2].runs[0].test["like"] = rows[2].runs[0].test["like"] | {"positives": 5}
+    with pytest.raises(ValueError, match="like: positives .*'ctr_tf fm 1': 1.*'fuxictr fm 1': 5"):
+        page.check_same_rows(rows)
+
+
+def test_what_is_not_finished_is_named(tmp_path):
+    text = page.write(tmp_path, "small", BOARD, rows_of(tmp_path)[:1]).read_text(encoding="utf-8")
+    assert "Not finished: din." in text
+
+
+@pytest.fixture
+def trainer(tmp_path, monkeypatch):
+    """A trainer of a small experiment, whose processes run within this one."""
+    schema = {
+        "keys": {"user": "user"},
+        "features": {"item_id": {"kind": "categorical"}},
+        "tasks": {"like": {"column": "rating", "above": 3}},
+    }
+    requests = [
+        {"id": f"r{number}", "user": f"u{number % 3}", "features": {"item_id": ["a", "b", "c"]},
+         "labels": {"like": [1.0, 0.0, 0.0]}, "weights": {"like": [1.0, 1.0, number % 2]}}
+        for number in range(8)
+    ]  # fmt: skip
+    splits = dict.fromkeys(("train", "validation", "test"), requests)
+    write_prepared(tmp_path / "prepared", Schema(**schema), splits, shards=1)
+    settings = {"prepared": str(tmp_path / "prepared"), "schema": schema, "model": {"name": "fm"}}
+    (tmp_path / "fm.yaml").write_text(json.dumps(settings))
+    started = []
+
+    def start(arguments, **options):
+        started.append(arguments)
+        with open(arguments[-1], encoding="utf-8") as file:
+            ours_run.main(json.load(file))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(run=start))
+    found = runs.Trainer(tmp_path / "workspace")
+    found.started = started
+    return found
+
+
+def test_a_training_is_kept(trainer, tmp_path):
+    board = Board(title="", configs=str(tmp_path), entries=["fm"])
+    (entry,) = board.entries
+    assert trainer.train(board, entry, OURS, [], 1, start=False) is None
+    run = trainer.train(board, entry, OURS, [], 1)
+    # Four of the eight requests have a masked candidate.
+    assert run.test["like"]["impressions"] == 20 and run.test["like"]["users"] == 3
+    # Three rows of ids, one for others and one for padding, each a vector of 16 and a weight; the
+    # bias.
+    assert run.facts["parameters"] == 5 * 17 + 1
+    assert trainer.train(board, entry, OURS, [], 1) == run
+    assert len(trainer.started) == 1
+    trainer.train(board, entry, OURS, ["train.learning_rate=0.1"], 1)
+    assert len(trainer.started) == 2
+
+
+def test_a_failed_training_names_its_log(trainer, tmp_path, monkeypatch):
+    failed = SimpleNamespace(returncode=3)
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(run=lambda *_, **__: failed))
+    board = Board(title="", configs=str(tmp_path), entries=["fm"])
+    with pytest.raises(RuntimeError, match=r"fm-ctr_tf-\w+: failed with exit code 3; see .*\.log"):
+        trainer.train(board, board.entries[0], OURS, [], 1)
