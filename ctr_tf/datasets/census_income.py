@@ -83,6 +83,12 @@ def parse(line: str) -> list[str]:
     Raises:
         ValueError: If there are not 42 fields, one that must be a number is none, or the income is
             not one of `INCOMES`.
+
+    Example:
+        >>> parse("73, Not in universe")
+        Traceback (most recent call last):
+        ...
+        ValueError: expected 42 fields, got 2
     """
     # No value holds a comma: in the published files they are spaces.
     values = [value.strip() for value in line.split(",")]
@@ -132,8 +138,8 @@ def read_people(archive: tarfile.TarFile, name: str) -> Iterator[list[str]]:
     Raises:
         DatasetError: If the archive lacks the file, or a line does not parse; gives its number.
     """
-    members = (member for member in archive if PurePosixPath(member.name).name == name)
-    member = next(members, None)
+    files = (member for member in archive if member.isfile())
+    member = next((file for file in files if PurePosixPath(file.name).name == name), None)
     if member is None:
         raise DatasetError(f"the archive lacks {name}")
     for number, line in enumerate(archive.extractfile(member), start=1):
