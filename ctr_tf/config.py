@@ -74,7 +74,8 @@ def fingerprint(data: Any) -> str:
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
     """Reads an experiment.
 
-    A file may `include` others (relative to itself), whose keys it overrides one by one.
+    A file may `include` others (relative to itself), whose keys it overrides one by one; a null
+    takes an included key away.
 
     Args:
         path: the YAML file.

@@ -158,8 +158,12 @@ class Source:
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Keys of both, those above winning; a null above takes the key away (RFC 7386)."""
     merged = dict(below)
     for key, value in above.items():
+        if value is None and key in merged:
+            del merged[key]
+            continue
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged

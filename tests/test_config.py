@@ -66,6 +66,16 @@ def test_an_included_file_is_overridden_key_by_key(write):
     assert (experiment.input.batch_size, experiment.name) == (7, "experiment")
 
 
+def test_a_null_takes_an_included_key_away(write):
+    write(GOOD.replace("{column: click}", "{column: click}\n    buy: {column: buy}"), "base.yaml")
+    alone = "include: base.yaml\nschema: {tasks: {click: null}}\n"
+    assert list(load(write(alone)).log.tasks) == ["buy"]
+    with pytest.raises(ConfigError, match=r"yaml:2: model.name: required key"):
+        load(write("include: base.yaml\nmodel: {name: null}\n"))
+    with pytest.raises(ConfigError, match=r"yaml:2: schema.tasks.like: .*got None"):
+        load(write("include: base.yaml\nschema: {tasks: {like: null}}\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

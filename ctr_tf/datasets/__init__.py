@@ -2,12 +2,14 @@
 
 import difflib
 
-from ctr_tf.datasets.dataset import Dataset, DatasetError
+from ctr_tf.datasets.census_income import CENSUS_INCOME
+from ctr_tf.datasets.dataset import Dataset
+from ctr_tf.datasets.fetching import DatasetError
 from ctr_tf.datasets.movielens import MOVIELENS_1M, MOVIELENS_100K
 
 __all__ = ["Dataset", "DatasetError", "get", "names"]
 
-_DATASETS: dict[str, Dataset] = {each.name: each for each in (MOVIELENS_100K, MOVIELENS_1M)}
+_DATASETS = {each.name: each for each in (CENSUS_INCOME, MOVIELENS_100K, MOVIELENS_1M)}
 
 
 def names() -> list[str]:
@@ -15,7 +17,7 @@ def names() -> list[str]:
 
     Example:
         >>> names()
-        ['movielens_100k', 'movielens_1m']
+        ['census_income', 'movielens_100k', 'movielens_1m']
     """
     return list(_DATASETS)
 

@@ -1,45 +1,94 @@
 """What a public dataset is, and how its normalised folder is written and checked."""
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+from ctr_tf.datasets.fetching import DatasetError, LocalFile, Source, make_folder
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 
-class DatasetError(RuntimeError):
-    """A dataset could not be fetched, or its files are not what they should be."""
-
-
-class Dataset(Protocol):
+@dataclass(frozen=True)
+class Dataset:
     """A public dataset that can be fetched into a folder of CSV files.
 
-    Attributes:
+    Args:
         name: Name in the registry and of the folder made.
         description: One line on what the data is.
         citation: The reference its authors ask for.
         licence: One line on the terms of use.
-        rows: Expected counts; a key that is the stem of a CSV file counts its rows.
+        tables: Names of the files, `<table>.csv` each.
+        rows: Expected counts; that of a table counts its rows.
+        sha256: Expected checksum of the files, in the order of `tables`.
+        sources: Where archives come from, tried in order.
+        write: Called with an archive and an empty folder; writes the files from the one into the
+            other and returns the counts of `rows` that are of no table, or raises `DatasetError`.
     """
 
     name: str
     description: str
     citation: str
     licence: str
+    tables: tuple[str, ...]
     rows: Mapping[str, int]
+    sha256: str
+    sources: tuple[Source, ...]
+    write: Callable[[Path, Path], Mapping[str, int]]
 
     def fetch(self, root: Path, progress: bool = True, source: Path | None = None) -> Path:
-        """Makes `root/name`, whole or not at all, and returns it; at once where it is present.
+        """Makes `root/name`, whole or not at all; returns at once where it is present and right.
 
         Args:
             root: Folder that holds the datasets.
             progress: Whether to show a progress bar on standard error.
-            source: Archive already on disk, read in place of the network.
+            source: Archive on disk, read in place of the network.
+
+        Returns:
+            The folder, with the tables and `dataset.json`.
 
         Raises:
             DatasetError: If no source gave the expected data; names each source and its reason.
         """
+        target = Path(root) / self.name
+        if target.exists():
+            try:
+                verify(target, {table: self.rows[table] for table in self.tables}, self.sha256)
+                return target
+            except DatasetError as error:
+                logger.warning("%s is fetched again: %s", target, error)
+        sources = self.sources if source is None else (LocalFile(Path(source)),)
+        return make_folder(target, sources, self._build, progress)
+
+    def _build(self, archive: Path, source: Source, folder: Path, progress: Progress) -> None:
+        task = progress.add_task(f"normalise {self.name}", total=2)
+        further = self.write(archive, folder)
+        progress.advance(task)
+        counted, sha256 = inspect(folder, self.tables)
+        check_counts(self.rows, {**counted, **further})
+        described = {
+            "name": self.name,
+            "description": self.description,
+            "citation": self.citation,
+            "licence": self.licence,
+            "source": str(source),
+            "rows": self.rows,
+            "sha256": sha256,
+        }
+        text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+        (folder / "dataset.json").write_text(text, encoding="utf-8")
+        verify(folder, counted, self.sha256)
+        progress.advance(task)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -70,7 +119,7 @@ def check_counts(expected: Mapping[str, int], got: Mapping[str, int]) -> None:
         >>> check_counts({"users": 3}, {"users": 2})
         Traceback (most recent call last):
         ...
-        ctr_tf.datasets.dataset.DatasetError: users: expected 3, got 2
+        ctr_tf.datasets.fetching.DatasetError: users: expected 3, got 2
     """
     wrong = [
         f"{key}: expected {count}, got {got[key]}"

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ctr_tf.datasets.dataset import DatasetError
-
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+
+class DatasetError(RuntimeError):
+    """A dataset could not be fetched, or its files are not what they should be."""
 
 
 class Source(Protocol):

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ctr_tf.datasets.dataset import DatasetError
-from ctr_tf.datasets.fetching import read_members
+from ctr_tf.datasets.fetching import DatasetError, read_members
 
 # One film, one id: the wheel and some copies of the archives spell these in their own way.
 SPELLINGS = {
