@@ -85,7 +85,7 @@ class Cost:
         items: the item tower of all their candidates.
         candidate: what one candidate more costs, at N.
         single: both towers of one user and one candidate, SRP4CTR's efficiency-FLOPs.
-        parameters: trainable values, those of embedding tables left out.
+        parameters: trainable values, those of embedding and cached tables left out.
         tables: how many embedding tables there are of each width.
 
     Example:
@@ -104,7 +104,7 @@ class Cost:
 
     @property
     def once(self) -> Flops:
-        """The item tower's share that no candidate adds to: of the context and of weights alone."""
+        """What the item tower does once a call: of user and context, and of weights alone."""
         return self.items - self.sizes.users * self.sizes.candidates * self.candidate
 
     @property

@@ -37,9 +37,9 @@ SOFTMAX = {"LogSoftmax", "Softmax"}
 
 FREE = {
     *("All", "Any", "LogicalAnd", "LogicalNot", "LogicalOr"),
-    *("BroadcastArgs", "BroadcastGradientArgs", "Rank", "Shape", "ShapeN", "Size"),
+    *("BroadcastArgs", "Rank", "Shape", "ShapeN", "Size"),
     *("BroadcastTo", "Fill", "OnesLike", "Range", "Tile", "ZerosLike"),
-    *("Bitcast", "Cast", "ExpandDims", "Identity", "IdentityN", "Reshape", "Snapshot", "Squeeze"),
+    *("Bitcast", "Cast", "ExpandDims", "Identity", "IdentityN", "Reshape", "Squeeze"),
     *("StopGradient", "Transpose"),
     *("Concat", "ConcatV2", "MirrorPad", "Pack", "Pad", "PadV2", "ReverseV2", "Roll", "Slice"),
     *("Split", "SplitV", "StridedSlice", "Unpack"),

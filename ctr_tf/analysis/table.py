@@ -17,10 +17,12 @@ def print_cost(name: str, schema: Schema, cost: Cost, console: Console | None = 
         console: where to print; the standard output by default.
     """
     users = cost.sizes.users
+    calls = users * cost.sizes.candidates
     table = Table(
         title=f"{name}: {sizes_text(schema, cost.sizes)}",
-        caption=f"Folded / row by row: {cost.folded.total / cost.row_wise.total:.4f}. "
-        f"Folded / one candidate: {cost.folded.total / cost.single.total:.2f}.\n"
+        caption=f"A candidate of the folded call: {cost.folded.total / calls:,.0f}, "
+        f"{cost.folded.total / cost.row_wise.total:.4f} of row by row.\n"
+        f"Folded / one user, one candidate: {cost.folded.total / cost.single.total:.2f}.\n"
         f"{cost.parameters:,} parameters besides tables{_tables(cost.tables)}.",
         title_justify="left",
         caption_justify="left",
@@ -32,10 +34,10 @@ def print_cost(name: str, schema: Schema, cost: Cost, console: Console | None = 
     for part, flops, last in (
         (f"user part, {of_user}", cost.user, False),
         ("candidate part, each", cost.candidate, False),
-        ("context and weights, once", cost.once, True),
+        ("item tower, once a call", cost.once, True),
         ("folded, one call", cost.folded, False),
         ("one user, one candidate", cost.single, False),
-        (f"row by row, {users * cost.sizes.candidates:,} calls", cost.row_wise, False),
+        (f"row by row, {calls:,} calls", cost.row_wise, False),
     ):
         numbers = (flops.products, flops.others, flops.total)
         table.add_row(part, *(f"{number:,}" for number in numbers), end_section=last)

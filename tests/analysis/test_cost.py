@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 from tensorflow.python.framework import ops
+
+# It registers the statistics.
 from tensorflow.python.profiler.internal import flops_registry as flops_registry
 
 from ctr_tf import cli
@@ -163,13 +165,17 @@ def test_values_words_and_vectors():
 
 def test_cost_by_length():
     """Of DIN it grows with the length, of the encoder with its square."""
-    din = [cost_of("din", sizes=Sizes(1, N, length)) for length in (6, 12, 18)]
-    for part in ("user", "candidate"):
-        short, middle, long = (getattr(cost, part).products for cost in din)
-        assert long - middle == middle - short > 0
-    short, middle, long = (
-        cost_of("transformer", sizes=Sizes(1, N, length)).user.products for length in (6, 12, 18)
-    )
+
+    def by_length(name, part):
+        model = bare_model(Schema(**LOG), small_config(name))
+        costs = [model_cost(model, Sizes(1, N, length)) for length in (6, 12, 18)]
+        return [getattr(cost, part).products for cost in costs]
+
+    short, middle, long = by_length("din", "candidate")
+    attention = SMALL["attention_units"]
+    of_pair = dense_flops(CANDIDATE, attention[0]) + mlp_flops(attention[0], [*attention[1:], 1])
+    assert long - middle == middle - short == 6 * of_pair
+    short, middle, long = by_length("transformer", "user")
     encoder = small_config("transformer").encoder
     squares = 18**2 - 2 * 12**2 + 6**2
     assert long - 2 * middle + short == encoder.layers * 2 * 2 * encoder.width * squares
@@ -196,7 +202,7 @@ def test_padding_costs_no_product(rng):
 def test_sessions_of_the_call():
     history = {**LOG["sequences"]["history"], "timestamps": True}
     log = {**LOG, "sequences": {"history": history}}
-    # Of three sessions of at most three behaviours: two full ones, or one.
+    # Of at most three sessions of three behaviours: two full ones, or one.
     two, one = (cost_of("dsin", log, Sizes(1, N, session=session)) for session in (3, 6))
     rows = encoder_flops(3, BEHAVIOUR, SMALL["feed_forward"])
     assert two.user.products - one.user.products == rows
@@ -294,7 +300,7 @@ def test_the_table_says_all_of_it():
     assert rows == {
         "user part, once a request": [500, 10, 510],
         "candidate part, each": [100, 2, 102],
-        "context and weights, once": [10, 1, 11],
+        "item tower, once a call": [10, 1, 11],
         "folded, one call": [3510, 71, 3581],
         "one user, one candidate": [610, 13, 623],
         "row by row, 30 calls": [18300, 390, 18690],
@@ -304,8 +310,9 @@ def test_the_table_says_all_of_it():
         "mine: B = 1, N = 30, L = 50 (history), M = 3 (interests, history_genres, genres), "
         "words = 64 (title), 10 behaviours a session" in text
     )
-    # 3581 of 18690, and of 623.
-    assert "Folded / row by row: 0.1916. Folded / one candidate: 5.75." in text
+    # 3581 by 30, by 18690 and by 623.
+    assert "A candidate of the folded call: 119, 0.1916 of row by row." in text
+    assert "Folded / one user, one candidate: 5.75." in text
     assert "1,234 parameters besides tables; tables: 2 of width 1, 5 of width 16." in text
 
 
@@ -325,5 +332,5 @@ def test_the_command_needs_no_data(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "mine: B = 1, N = 7" in said
     products = dense_flops(3, 4) + mlp_flops(8, [6, 1])
-    (line,) = (line for line in said.splitlines() if "folded" in line)
+    (line,) = (line for line in said.splitlines() if "folded, one call" in line)
     assert f"{7 * products:,}" in line

@@ -70,11 +70,11 @@ def test_a_custom_gradient_costs_its_forward():
     assert counted(lambda: doubled(A))[1] == Flops(0, 2 * 3)
 
 
-traced = tf.function(lambda: A @ B).get_concrete_function()
+TRACED = tf.function(lambda: A @ B).get_concrete_function()
 UNKNOWN = {
     "MatrixInverse": lambda: tf.linalg.inv(C),
     "Conv2D": lambda: tf.nn.conv2d(tf.ones((1, 4, 4, 1)), tf.ones((2, 2, 1, 1)), 1, "SAME"),
-    "__inference": traced,
+    "__inference": TRACED,
     "EagerPyFunc": lambda: tf.py_function(lambda x: x @ B, [A], tf.float32),
 }
 
