@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ctr_tf import datasets, registry, stages
-from ctr_tf.config import load
+from ctr_tf.config import Experiment, load
 from ctr_tf.data.manifest import SPLITS
+from ctr_tf.startup import start_tensorflow
 from ctr_tf.workspace import StageError, Workspace
 
 app = typer.Typer(
@@ -40,6 +41,10 @@ WORKSPACE = Path("workspace")
 
 def _limit(text: str, least: float = 1):
     return typer.Option(min=least, help=text)
+
+
+def _size(text: str):
+    return typer.Option(min=1, help=text, rich_help_panel="With --flops")
 
 
 def _open(config: Path, overrides: list[str] | None, root: Path) -> Workspace:
@@ -179,13 +184,48 @@ def score(
 
 
 @app.command()
-def models() -> None:
-    """The registered architectures, with paper and configuration."""
+def models(
+    flops: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="What a request costs this experiment's model."),
+    ] = None,
+    users: Annotated[int, _size("B, users of the call.")] = 1,
+    candidates: Annotated[int, _size("N, candidates of each user.")] = 100,
+    length: Annotated[int | None, _size("L, behaviours; the schema's most by default.")] = None,
+    values: Annotated[int | None, _size("M, of multi-valued features; their most, or 3.")] = None,
+    words: Annotated[int | None, _size("Of a text; the schema's most by default.")] = None,
+    session: Annotated[int, _size("Behaviours between two pauses of a day.")] = 10,
+    set_: Set = None,
+) -> None:
+    """The registered architectures, with paper and configuration; with --flops the cost of one.
+
+    The cost is counted op by op, with every position valid, and needs no data.
+    """
+    if flops is not None:
+        _print_cost(
+            load(flops, set_ or []),
+            users=users,
+            candidates=candidates,
+            length=length,
+            values=values,
+            words=words,
+            session=session,
+        )
+        return
     table = Table("model", "paper", "configuration")
     for name, entry in registry.entries().items():
         own = [key for key in entry.config.model_fields if key != "name"]
         table.add_row(name, entry.paper, ", ".join(own))
     Console().print(table)
+
+
+def _print_cost(experiment: Experiment, **sizes: int | None) -> None:
+    start_tensorflow()
+    from ctr_tf.analysis.cost import Sizes, bare_model, model_cost
+    from ctr_tf.analysis.table import print_cost
+
+    cost = model_cost(bare_model(experiment.log, experiment.model), Sizes(**sizes))
+    print_cost(experiment.name, experiment.log, cost)
 
 
 def _module(name: str, arguments: list[str]) -> NoReturn:

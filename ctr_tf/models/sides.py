@@ -127,9 +127,14 @@ def first_order(fields: Fields) -> Tensor | None:
     return sum(weights) if weights else None
 
 
-def fm_state(user: UserSide) -> State:
-    """What the user adds to each sum of a factorisation machine, for `fm_logit`."""
-    total, squares = layers.fm_sums(user_fields(user))
+def fm_state(user: UserSide, fields: list[Tensor]) -> State:
+    """What the user adds to each sum of a factorisation machine, for `fm_logit`.
+
+    Args:
+        user: with a view `linear`.
+        fields: its `user_fields`.
+    """
+    total, squares = layers.fm_sums(fields)
     return {"total": total, "squares": squares, "linear": first_order(user.fields)}
 
 

@@ -64,8 +64,8 @@ class DeepFM(Body):
         check_first_order(config, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        deep = self.deep.part("user", layers.concat(user_fields(user)))
-        return {**fm_state(user), "deep": deep}
+        fields = user_fields(user)
+        return {**fm_state(user, fields), "deep": self.deep.part("user", layers.concat(fields))}
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.sides import check_first_order, fm_logit, fm_state
+from ctr_tf.models.sides import check_first_order, fm_logit, fm_state, user_fields
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -50,7 +50,7 @@ class FM(Body):
         check_first_order(config, widths)
 
     def user_tower(self, user: UserSide, training: bool) -> State:
-        return fm_state(user)
+        return fm_state(user, user_fields(user))
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool

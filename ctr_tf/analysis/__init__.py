@@ -1,0 +1,1 @@
+"""Analysis of models: what they cost."""

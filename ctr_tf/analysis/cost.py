@@ -1,0 +1,194 @@
+"""What a request costs a model, user part and candidates apart."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_tf.analysis.operations import Flops, counted
+from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.model import CTRModel
+from ctr_tf.schema import REQUEST_TIME, Categorical, InputSpec, Schema, Text, Vector
+
+UNBOUNDED_VALUES = 3
+DAY = 86_400
+# Later than any behaviour.
+NOW = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a call, all of whose positions are valid.
+
+    Args:
+        users: B.
+        candidates: N of each user.
+        length: L, behaviours of each sequence; by default the most that the schema keeps.
+        values: M of each multi-valued feature; by default the most that the schema keeps, or 3
+            where it keeps all.
+        words: of each text; by default the most that the schema keeps.
+        session: of timed sequences, behaviours a second apart between two pauses of a day.
+
+    Raises:
+        ValueError: one is less than 1.
+    """
+
+    users: int = 1
+    candidates: int = 100
+    length: int | None = None
+    values: int | None = None
+    words: int | None = None
+    session: int = 10
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+    def axes(self, schema: Schema, spec: InputSpec) -> dict[str, int]:
+        """The axes of an input, once preprocessed, and their sizes.
+
+        Example:
+            >>> schema = Schema(features={"title": {"kind": "text", "max_tokens": 12}},
+            ...                 tasks={"click": {"column": "click"}})
+            >>> Sizes(candidates=7).axes(schema, schema.inputs[0])
+            {'B': 1, 'N': 7, 'words': 12}
+        """
+        sizes = {"B": self.users, "N": self.candidates}
+        feature = None
+        if spec.sequence:
+            sizes["L"] = self.length or schema.sequences[spec.sequence].max_length
+            if spec.feature:
+                feature = schema.attribute(spec.sequence, spec.feature)
+        elif spec.feature:
+            feature = schema.features[spec.feature]
+        if isinstance(feature, Categorical) and feature.multi:
+            sizes["M"] = self.values or feature.max_values or UNBOUNDED_VALUES
+        found = {axis: sizes[axis] for axis in spec.axes}
+        if isinstance(feature, Text):
+            found["words"] = self.words or feature.max_tokens
+        return found
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a call costs a model, from preprocessed features to scores.
+
+    Args:
+        sizes: of the call.
+        user: the user tower of all B users.
+        items: the item tower of all their candidates.
+        candidate: what one candidate more costs, at N.
+        single: both towers of one user and one candidate, SRP4CTR's efficiency-FLOPs.
+        parameters: trainable values, those of embedding and cached tables left out.
+        tables: how many embedding tables there are of each width.
+
+    Example:
+        >>> cost = Cost(Sizes(candidates=3), Flops(50), Flops(31), Flops(10), Flops(61), 0, {})
+        >>> cost.folded.total, cost.row_wise.total, cost.once.total
+        (81, 183, 1)
+    """
+
+    sizes: Sizes
+    user: Flops
+    items: Flops
+    candidate: Flops
+    single: Flops
+    parameters: int
+    tables: dict[int, int]
+
+    @property
+    def once(self) -> Flops:
+        """What the item tower does once a call: of user and context, and of weights alone."""
+        return self.items - self.sizes.users * self.sizes.candidates * self.candidate
+
+    @property
+    def folded(self) -> Flops:
+        """The whole call; of one user, SRP4CTR's inference-FLOPs (Han et al. 2024, 3.1.5)."""
+        return self.user + self.items
+
+    @property
+    def row_wise(self) -> Flops:
+        """Every candidate as a request of its own."""
+        return self.sizes.users * self.sizes.candidates * self.single
+
+
+def model_cost(model: CTRModel, sizes: Sizes = Sizes()) -> Cost:
+    """Counts the towers op by op on a synthetic call (see `counted`).
+
+    Hashing, look-up in vocabularies and normalisation come before the towers and are not counted.
+
+    Args:
+        model: its weights and the rows of its tables change nothing; see `bare_model`.
+        sizes: of the call.
+
+    Raises:
+        ValueError: the model runs an op of which no cost is known.
+
+    Example:
+        >>> from ctr_tf.models.interaction.flat_dnn import FlatDNNConfig
+        >>> schema = Schema(features={"item_id": {"kind": "categorical"}},
+        ...                 tasks={"click": {"column": "click"}})
+        >>> config = FlatDNNConfig(units=[5], embedding={"width": 4})
+        >>> model_cost(bare_model(schema, config)).candidate.products == 2 * (4 * 5 + 5 * 1)
+        True
+    """
+    towers = cache(lambda own: tower_flops(model, own))
+    user, items = towers(sizes)
+    one_user = replace(sizes, users=1)
+    more = replace(one_user, candidates=sizes.candidates + 1)
+    tables, vectors = model.embedder.tables, model.embedder.vectors.values()
+    rows = {id(weight) for weight in [*(tables.weights if tables else []), *vectors]}
+    return Cost(
+        sizes,
+        user,
+        items,
+        towers(more)[1] - towers(one_user)[1],
+        sum(towers(replace(one_user, candidates=1)), Flops()),
+        sum(math.prod(w.shape) for w in model.trainable_weights if id(w) not in rows),
+        dict(Counter(spec.width for spec in tables.specs.values()) if tables else {}),
+    )
+
+
+def bare_model(schema: Schema, config: ModelConfig) -> CTRModel:
+    """A model for `model_cost`, without data: every table has two rows, padding and a value.
+
+    Args:
+        schema: features, sequences, tasks.
+        config: the architecture's configuration.
+    """
+    encoders = schema.encoders.items()
+    rows = {name: 2 for name, own in encoders if isinstance(own, (Categorical, Text))}
+    vectors = {
+        name: np.zeros((2, own.width), "float32")
+        for name, own in encoders
+        if isinstance(own, Vector)
+    }
+    return CTRModel(schema, config, rows, vectors)
+
+
+def tower_flops(model: CTRModel, sizes: Sizes) -> tuple[Flops, Flops]:
+    """What the user tower costs in a call, and what the item tower costs, scores included."""
+    specs = [*model.user_inputs, *model.context_inputs, *model.item_inputs]
+    features = {spec.name: _filled(model.schema, spec, sizes) for spec in specs}
+    state, user = counted(lambda: model.user_tower(features))
+    _, items = counted(lambda: model.scores(model.item_tower(state, features, features)))
+    return user, items
+
+
+def _filled(schema: Schema, spec: InputSpec, sizes: Sizes) -> tf.Tensor:
+    """An input all of whose positions are valid."""
+    shape = tuple(sizes.axes(schema, spec).values())
+    if spec.name == REQUEST_TIME:
+        return tf.fill(shape, tf.constant(NOW, tf.int64))
+    if spec.dtype != "bool" and spec.feature is None:
+        place = np.arange(shape[1])
+        times = DAY * (place // sizes.session) + place % sizes.session
+        return tf.constant(np.broadcast_to(times, shape), tf.int64)
+    # Indices of values, which 0 is none of.
+    return tf.ones(shape, {"bool": tf.bool, "float32": tf.float32}.get(spec.dtype, tf.int32))
