@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
@@ -75,29 +76,50 @@ def train_board(name: str, board: Board, trainer: Trainer, options: argparse.Nam
         bar = progress.add_task(name, total=each * len(wanted))
         step = partial(progress.advance, bar)
         with ThreadPoolExecutor(options.jobs) as pool:
-            found = {
-                pool.submit(train_row, trainer, board, entry, stack, True, step): entry
+            futures = [
+                pool.submit(train_row, trainer, board, entry, stack, True, step)
                 for entry, stack in wanted
-            }
+            ]
             try:
-                for future in as_completed(found):
+                for future in as_completed(futures):
                     row = future.result()
-                    progress.console.print(f"{row.entry} ({row.stack}): AUC {row.value:.4f}")
+                    found = ", ".join(
+                        f"{task} {np.mean(row.values(task, 'auc')):.4f}"
+                        for task in row.runs[0].test
+                    )
+                    progress.console.print(f"{row.entry} ({row.stack}): AUC of {found}")
                     rows.append(row)
                     page.write(options.output, name, board, rows)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+    measure_rates(trainer, board, rows, options.rates, wanted)
+    return page.write(options.output, name, board, rows)
+
+
+def measure_rates(
+    trainer: Trainer, board: Board, rows: list[Row], repeats: int, wanted: list[tuple[Entry, str]]
+) -> None:
+    """Adds short trainings to rows, one at a time, every row once before any twice.
+
+    Args:
+        trainer: of the runs.
+        board: of the rows.
+        rows: those that are finished.
+        repeats: trainings of each wanted row; earlier ones count.
+        wanted: entries and stacks; of the others, what is there is added.
+    """
     for repeat in range(1, MOST_RATES + 1):
-        # Every row once before any twice.
         for row in rows:
-            start = repeat <= options.rates and (board.entry(row.entry), row.stack) in wanted
-            rate = trainer.rate(board, board.entry(row.entry), row.stack, repeat, start)
-            row.rates += [rate] if rate else []
+            entry = board.entry(row.entry)
+            start = repeat <= repeats and (entry, row.stack) in wanted
+            rate = trainer.rate(board, entry, row.stack, repeat, start)
+            if rate is None:
+                continue
+            row.rates.append(rate)
             if start:
                 speed = rate.facts["samples_per_second"]
                 print(f"{row.entry} ({row.stack}): {speed:,.0f} samples/s", flush=True)
-    return page.write(options.output, name, board, rows)
 
 
 def main() -> None:

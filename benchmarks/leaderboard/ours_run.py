@@ -28,6 +28,7 @@ def main(spec: dict) -> None:
     import keras
     import tensorflow as tf
 
+    from ctr_tf.analysis.cost import Sizes, model_cost
     from ctr_tf.evaluation.predict import predict
 
     model = stages.trained_model(workspace, data)
@@ -48,6 +49,11 @@ def main(spec: dict) -> None:
         "best_step": trained["best_step"],
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }
+    if spec["candidates"]:
+        cost = model_cost(model, Sizes(candidates=spec["candidates"]))
+        facts["cost"] = {
+            name: getattr(cost, name).total / spec["candidates"] for name in ("folded", "row_wise")
+        }
     save(Path(spec["output"]), arrays, facts)
 
 

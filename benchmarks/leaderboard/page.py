@@ -47,11 +47,6 @@ class Row:
         return [run.test[task][metric] for run in self.runs]
 
     @property
-    def value(self) -> float:
-        """What the rows are sorted by: AUC of the test split, the mean of tasks and seeds."""
-        return float(np.mean([task["auc"] for run in self.runs for task in run.test.values()]))
-
-    @property
     def samples_per_second(self) -> float | None:
         """The median rate of training; None where it was not measured."""
         found = [run.facts["samples_per_second"] for run in self.rates]
@@ -63,14 +58,25 @@ class Row:
         return next((run.facts["cost"] for run in self.rates if "cost" in run.facts), {})
 
 
+def tasks_of(rows: Sequence[Row]) -> list[str]:
+    """The tasks that any row has."""
+    return list(dict.fromkeys(task for row in rows for task in row.runs[0].test))
+
+
+def of_task(rows: Sequence[Row], task: str) -> list[Row]:
+    """The rows that have a task, the best AUC first."""
+    found = [row for row in rows if task in row.runs[0].test]
+    return sorted(found, key=lambda row: -np.mean(row.values(task, "auc")))
+
+
 def check_same_rows(rows: Sequence[Row]) -> None:
-    """All runs were tested on the same impressions.
+    """All runs of a task were tested on the same impressions.
 
     Raises:
         ValueError: a count differs.
     """
-    runs = [run for row in rows for run in row.runs]
-    for task in runs[0].test if runs else ():
+    for task in tasks_of(rows):
+        runs = [run for row in of_task(rows, task) for run in row.runs]
         for key in ("impressions", "positives", "users", "users_one_class"):
             found = {f"{r.stack} {r.entry} {r.seed}": r.test[task][key] for r in runs}
             if len(set(found.values())) > 1:
@@ -87,7 +93,6 @@ def write(folder: Path, name: str, board: Board, rows: Sequence[Row]) -> Path:
         rows: those that are finished.
     """
     check_same_rows(rows)
-    rows = sorted(rows, key=lambda row: -row.value)
     file = folder / f"leaderboard_{name}"
     write_csv(file.with_suffix(".csv"), COLUMNS, _records(rows))
     ours = [row for row in rows if row.stack == OURS]
@@ -99,22 +104,17 @@ def write(folder: Path, name: str, board: Board, rows: Sequence[Row]) -> Path:
     return write_text(file.with_suffix(".md"), "\n".join(_page(name, board, rows)) + "\n")
 
 
-def table(rows: Sequence[Row]) -> list[str]:
-    """The lines of the table of ours, best first."""
-    tasks = list(rows[0].runs[0].test)
-    several = len(tasks) > 1
-    head = ["model", *(["task"] if several else []), "AUC", "GAUC", "log loss"]
-    head += ["parameters", "samples/s", "MFLOPs folded", "row-wise"]
+def table(rows: Sequence[Row], task: str) -> list[str]:
+    """The lines of the table of a task, the best AUC first."""
+    head = ["model", "AUC", "GAUC", "log loss", "parameters", "samples/s"]
+    head += ["MFLOPs folded", "row-wise"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in rows:
-        for task in tasks:
-            cells = [f"`{row.entry}`", *([task] if several else [])]
-            cells += [_plus_minus(row.values(task, metric)) for metric in METRICS]
-            cells += [f"{row.runs[0].facts['parameters']:,}"]
-            rate, cost = row.samples_per_second, row.cost
-            cells += [f"{rate:,.0f}" if rate else ""]
-            cells += [f"{cost[key] / 1e6:.4f}" if cost else "" for key in ("folded", "row_wise")]
-            lines.append(f"| {' | '.join(cells)} |")
+    for row in of_task(rows, task):
+        cells = [f"`{row.entry}`", *(_plus_minus(row.values(task, each)) for each in METRICS)]
+        rate, cost = row.samples_per_second, row.cost
+        cells += [f"{row.runs[0].facts['parameters']:,}", f"{rate:,.0f}" if rate else ""]
+        cells += [f"{cost[key] / 1e6:.4f}" if cost else "" for key in ("folded", "row_wise")]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -133,30 +133,31 @@ def _page(name: str, board: Board, rows: Sequence[Row]) -> list[str]:
         + ", ".join(f"{key} {value}" for key, value in sorted(versions.items()))
         + ".",
     ]
-    if ours:
-        lines += ["", *_counts(ours[0].runs[0]), "", *table(ours)]
-        unfinished = [entry.name for entry in board.entries]
-        unfinished = [name for name in unfinished if name not in [row.entry for row in ours]]
-        lines += ["", f"Not finished: {', '.join(unfinished)}."] if unfinished else []
+    for task in tasks_of(ours):
+        run = of_task(ours, task)[0].runs[0]
+        lines += ["", f"## {task}", "", _counts(run.test[task]), "", *table(ours, task)]
+    unfinished = [entry.name for entry in board.entries]
+    unfinished = [entry for entry in unfinished if entry not in [row.entry for row in ours]]
+    lines += ["", f"Not finished: {', '.join(unfinished)}."] if unfinished else []
     lines += _beside(rows)
     return lines + _tuning(rows)
 
 
-def _counts(run: Run) -> Iterator[str]:
-    for task, found in run.test.items():
-        yield (
-            f"- {task}: {found['impressions']:,} test impressions ({found['positives']:,} positive)"
-            f" of {found['users']:,} users; {found['users_one_class'] or 0:,} have one class and"
-            " no AUC."
-        )
+def _counts(found: dict) -> str:
+    text = f"{found['impressions']:,} test impressions, {found['positives']:,} positive"
+    if found["users_one_class"] is None:
+        return f"{text}."
+    one_class = f"{found['users_one_class']:,} of whom have one class and no AUC"
+    return f"{text}, of {found['users']:,} users, {one_class}."
 
 
 def _beside(rows: Sequence[Row]) -> list[str]:
     """The other library's runs, and whether ours are below them."""
     theirs = {row.entry: row for row in rows if row.stack == PEER}
-    pairs = [(row, theirs[row.entry]) for row in rows if row.stack == OURS and row.entry in theirs]
-    if not pairs:
+    ours = [row for row in rows if row.stack == OURS and row.entry in theirs]
+    if not ours:
         return []
+    (task,) = tasks_of(ours)
     lines = [
         "",
         "## Beside FuxiCTR",
@@ -168,8 +169,8 @@ def _beside(rows: Sequence[Row]) -> list[str]:
         "| FuxiCTR's parameters | samples/s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for own, peer in pairs:
-        (task,) = own.runs[0].test
+    for own in of_task(ours, task):
+        peer = theirs[own.entry]
         cells = [f"`{own.entry}`"]
         for metric in ("auc", "gauc"):
             values = own.values(task, metric), peer.values(task, metric)

@@ -28,6 +28,8 @@ OURS, PEER = "ctr_tf", "fuxictr"
 VALIDATION, TEST = "validation", "test"
 RATE_STEPS = 150
 """Of the trainings that measure the speed."""
+CANDIDATES = 100
+"""Of the request whose FLOPs are counted; SRP4CTR, section 3.1.5, has as many."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ class Trainer:
                 "workspace": str(self.root),
                 "config": str(ROOT / board.configs / f"{entry.config}.yaml"),
                 "overrides": [*board.set, *entry.set, *overrides, *self.bound],
+                "candidates": 0 if splits else CANDIDATES,
             }
         else:
             spec["rows"] = str(self._peer_rows(workspace))
