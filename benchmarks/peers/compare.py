@@ -1,4 +1,4 @@
-"""Trains our DIN and DCN-v2, with lazy and with dense Adam, and FuxiCTR's on the same rows.
+"""Trains our models, with lazy and with dense Adam, and FuxiCTR's on the same rows.
 
     make -C benchmarks/peers
     python benchmarks/peers/compare.py --workspace workspace
@@ -24,68 +24,25 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.files import read_result, write_text
-from benchmarks.peers import rows, summary
+from benchmarks.peers import rows, summary, translate
 from ctr_tf import metrics, stages
-from ctr_tf.config import Experiment, load
+from ctr_tf.config import load
 from ctr_tf.data.manifest import Manifest
-from ctr_tf.optimizers.config import OptimizerConfig, TableOptimizerConfig
 from ctr_tf.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 CONFIGS = {"time": "{}.yaml", "last": "{}_last.yaml"}
-MODELS = ("din", "dcn_v2")
+MODELS = tuple(translate.MODELS)
 SCRIPTS = {"ctr_tf": "ours_run.py", "ctr_tf_dense": "ours_run.py", "fuxictr": "fuxictr_run.py"}
 # Of our stack, besides the configuration of the model.
 OVERRIDES = {"ctr_tf_dense": ["train.tables.rows=all"]}
 
 
-def peer_arguments(experiment: Experiment) -> dict:
-    """The constructor arguments of FuxiCTR's model that say what our configuration says.
-
-    Raises:
-        ValueError: the configuration has what that model has no equal of.
-    """
-    model, train = experiment.model, experiment.train
-    own = {
-        "model.embedding.l2": model.embedding.l2 == 0,
-        "model.embedding.tables": not model.embedding.tables,
-        "model.rank": getattr(model, "rank", None) is None,
-        "train.dense": train.dense == OptimizerConfig(),
-        "train.tables": train.tables in (None, TableOptimizerConfig(rows="all")),
-        "train.accumulate_steps": train.accumulate_steps == 1,
-        "train.early_stopping": train.early_stopping is None,
-        "train.validate_every": train.validate_every is None,
-    }
-    for key, same in own.items():
-        if not same:
-            raise ValueError(f"{key}: must be the default, which both sides have")
-    arguments = {
-        "embedding_dim": model.embedding.width,
-        "dnn_activations": model.activation,
-        "net_dropout": model.dropout,
-    }
-    if model.name == "din":
-        return arguments | {
-            "dnn_hidden_units": model.units,
-            "attention_hidden_units": model.attention_units,
-            "attention_hidden_activations": model.attention_activation,
-            "din_use_softmax": model.softmax,
-        }
-    return arguments | {
-        "model_structure": model.structure,
-        f"{'parallel' if model.structure == 'parallel' else 'stacked'}_dnn_hidden_units": (
-            model.units
-        ),
-        "num_cross_layers": model.cross_layers,
-        "batch_norm": model.batch_norm,
-    }
-
-
-def measure(predictions: Path) -> dict:
-    """Metrics of what a run wrote, the same code for both sides."""
+def measure(predictions: Path, split: str = "test") -> dict:
+    """Metrics of what a run wrote of a split, the same code for both sides."""
     with np.load(predictions) as found:
-        label, score, user = found["label"], found["score"], found["user"]
+        label, score, user = (found[f"{split}/{name}"] for name in ("label", "score", "user"))
         gauc = metrics.gauc(label, score, user)
         return {
             "auc": metrics.auc(label, score).value,
@@ -131,7 +88,7 @@ class Comparison:
         options = self.options
         config = ROOT / "configs" / "movielens" / CONFIGS[split].format(model)
         overrides = [f"train.seed={seed}", f"train.epochs={options.epochs}"]
-        overrides += OVERRIDES.get(stack, [])
+        overrides += OVERRIDES.get(stack, []) + translate.overrides(model)
         if options.max_steps:
             overrides.append(f"train.max_steps={options.max_steps}")
         workspace = Workspace(self.root, load(config, overrides))
@@ -142,13 +99,10 @@ class Comparison:
             "split": split,
             "model": model,
             "stack": stack,
-            "seed": seed,
-            "epochs": options.epochs,
-            "max_steps": options.max_steps,
+            **translate.peer_training(experiment.train),
             "batch_size": experiment.input.batch_size,
-            "learning_rate": experiment.train.learning_rate,
             "data": digest(prepared, Manifest.read(prepared, experiment.log)),
-            "arguments": peer_arguments(experiment),
+            "arguments": translate.peer_arguments(experiment),
         }
         if SCRIPTS[stack] == "ours_run.py":
             # Runs of other defaults are others.
@@ -216,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workspace", type=Path, default=Path("workspace"))
     parser.add_argument("--splits", nargs="+", choices=CONFIGS, default=list(CONFIGS))
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["din", "dcn_v2"])
     parser.add_argument("--stacks", nargs="+", choices=SCRIPTS, default=list(SCRIPTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=1)

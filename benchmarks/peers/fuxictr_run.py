@@ -1,4 +1,4 @@
-"""Trains one model of FuxiCTR on converted rows and scores the test rows.
+"""Trains one model of FuxiCTR on converted rows and scores rows of the splits asked for.
 
 Runs in the environment of the peer library; the stack is not imported here.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,7 @@ import numpy as np
 import torch
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.torch_utils import seed_everything
-from model_zoo.LongCTR import DIN, DCNv2
-
-MODELS = {"din": DIN, "dcn_v2": DCNv2}
+from fuxictr_models import build
 
 
 class Batches:
@@ -36,6 +35,9 @@ class Batches:
         size: rows a batch.
         seed: of the order; the order of the log by default.
         steps: the most batches of one pass.
+
+    Attributes:
+        seconds: from asking for each batch to asking for the next, of all passes.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Batches:
         self.rows = len(self.data["label"])
         batches = -(-self.rows // size)
         self.batches = min(batches, steps or batches)
+        self.seconds: list[float] = []
 
     def __len__(self) -> int:
         return self.batches
@@ -60,7 +63,9 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[dict, dict, torch.Tensor]]:
         rows = np.arange(self.rows) if self.order is None else self.order.permutation(self.rows)
         for start in range(0, self.batches * self.size, self.size):
+            asked = time.perf_counter()
             yield self._batch(rows[start : start + self.size])
+            self.seconds.append(time.perf_counter() - asked)
 
     def _batch(self, rows: np.ndarray) -> tuple[dict, dict, torch.Tensor]:
         request = self.data["request"][rows]
@@ -80,11 +85,12 @@ class Batches:
             elif key.startswith("behaviour/"):
                 own = np.pad(values[request, :longest], ((0, 0), (0, 1)))
                 items[key[10:]] = torch.from_numpy(own.reshape(-1))
-        return fields, items, torch.from_numpy((history > 0).astype(np.float32))
+        # As numbers, of which the library makes either lengths or factors.
+        return fields, items, torch.from_numpy((history > 0).astype(np.int64))
 
 
 def feature_map(data: dict[str, np.ndarray], width: int) -> FeatureMap:
-    """The library's description of the fields."""
+    """The library's description of the fields, and which of them behaviours alone have."""
     found = FeatureMap("rows", "")
     found.labels = ["label"]
     found.default_emb_dim = width
@@ -99,53 +105,71 @@ def feature_map(data: dict[str, np.ndarray], width: int) -> FeatureMap:
         if values is not None and values.shape[1] > 1:
             spec |= {"type": "sequence", "max_len": values.shape[1]}
             spec |= {"feature_encoder": "layers.MaskedAveragePooling()"}
-        specs[name] = spec | {"padding_idx": 0}
+        specs[name] = spec | {"padding_idx": 0, "behaviour": values is None}
     found.features = specs
     found.num_fields = found.get_num_fields()
     return found
 
 
 def main(spec: dict) -> None:
-    """Trains and scores as `spec` says; see `compare.py`."""
+    """Trains and scores.
+
+    Args:
+        spec: `rows`, a converted file; `output`, the file to write; `model` and its `arguments`;
+            `batch_size`, `learning_rate`, `seed`, `epochs`. It may have `max_steps`, of one epoch
+            in place of all; `validate_every`, steps between validations in place of epochs;
+            `patience`, validations without a rise of the AUC before training stops;
+            `embedding_regularizer`, half of which weighs the squared norm of all tables; `splits`,
+            which are scored by the checkpoint of the best validation, the test split by default.
+    """
     with np.load(spec["rows"]) as file:
         data = {name: file[name] for name in file.files}
-    size, seed = spec["batch_size"], spec["seed"]
-    training = Batches(data, "train", size, seed, spec["max_steps"])
-    validation = Batches(data, "validation", size)
+    size, seed, most = spec["batch_size"], spec["seed"], spec.get("max_steps")
+    training = Batches(data, "train", size, seed, most)
     seed_everything(seed)
     with tempfile.TemporaryDirectory() as folder:
-        model = MODELS[spec["model"]](
+        model = build(
+            spec["model"],
             feature_map(data, spec["arguments"]["embedding_dim"]),
+            spec["arguments"],
             gpu=-1,
             learning_rate=spec["learning_rate"],
             optimizer="adam",
             loss="binary_crossentropy",
             metrics=["AUC"],
             monitor="AUC",
-            early_stop_patience=spec["epochs"] + 1,
+            eval_steps=spec.get("validate_every"),
+            early_stop_patience=spec.get("patience") or sys.maxsize,
+            embedding_regularizer=float(spec.get("embedding_regularizer", 0)),
             reduce_lr_on_plateau=False,
             model_root=folder,
             verbose=0,
-            **spec["arguments"],
         )
         Path(model.checkpoint).parent.mkdir(parents=True, exist_ok=True)
         # The library clips gradients by default; the other side does not.
         model.fit(
             training,
-            epochs=spec["epochs"],
-            validation_data=validation,
+            epochs=1 if most else spec["epochs"],
+            validation_data=Batches(data, "validation", size),
             max_gradient_norm=float("inf"),
         )
-    score = model.predict(Batches(data, "test", size))
     output = Path(spec["output"])
     partial = output.with_name(f".{output.name}")
+    arrays = {}
+    for split in spec.get("splits", ["test"]):
+        arrays[f"{split}/score"] = model.predict(Batches(data, split, size))
+        arrays[f"{split}/label"] = data[f"{split}/label"]
+        arrays[f"{split}/user"] = data[f"{split}/who"][data[f"{split}/request"]]
     np.savez(
         partial,
-        score=score,
-        label=data["test/label"],
-        user=data["test/who"][data["test/request"]],
+        **arrays,
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         versions=json.dumps({"fuxictr": fuxictr.__version__, "torch": torch.__version__}),
+        validation_auc=model._best_metric,
+        epochs_run=model._epoch_index + 1,
+        # Of the median step, its batch's cutting included: validation is part of no more than one
+        # step of a pass.
+        samples_per_second=size / np.median(training.seconds),
     )
     os.replace(partial, output)
 

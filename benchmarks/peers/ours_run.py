@@ -36,9 +36,11 @@ def main(spec: dict) -> None:
     counted = task.weights > 0
     np.savez(
         partial,
-        score=task.scores[counted],
-        label=task.labels[counted],
-        user=found.users[counted],
+        **{
+            "test/score": task.scores[counted],
+            "test/label": task.labels[counted],
+            "test/user": found.users[counted],
+        },
         parameters=sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
         versions=json.dumps({"tensorflow": tf.__version__, "keras": keras.__version__}),
     )
