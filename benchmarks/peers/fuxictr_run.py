@@ -114,18 +114,24 @@ def feature_map(data: dict[str, np.ndarray], width: int) -> FeatureMap:
 def main(spec: dict) -> None:
     """Trains and scores.
 
+    The file that it writes has `<split>/score`, `/label` and `/user`, (M,) each, of the splits
+    asked for, and facts: `parameters`; `validation_auc`, the best, of the checkpoint that scores;
+    `epochs_run`; `samples_per_second` of the median step, the cutting of its batch included.
+
     Args:
         spec: `rows`, a converted file; `output`, the file to write; `model` and its `arguments`;
             `batch_size`, `learning_rate`, `seed`, `epochs`. It may have `max_steps`, of one epoch
-            in place of all; `validate_every`, steps between validations in place of epochs;
-            `patience`, validations without a rise of the AUC before training stops;
-            `embedding_regularizer`, half of which weighs the squared norm of all tables; `splits`,
-            which are scored by the checkpoint of the best validation, the test split by default.
+            in place of all; `validate_every`, steps between validations in place of epochs, what
+            follows the last of them being lost; `patience`, validations without a rise of the AUC
+            before training stops; `embedding_regularizer`, half of which weighs the squared norm
+            of all tables; `splits` to score, the test split alone by default.
     """
     with np.load(spec["rows"]) as file:
         data = {name: file[name] for name in file.files}
     size, seed, most = spec["batch_size"], spec["seed"], spec.get("max_steps")
     training = Batches(data, "train", size, seed, most)
+    # The library keeps no checkpoint before the first validation.
+    validate_every = min(spec.get("validate_every") or len(training), len(training))
     seed_everything(seed)
     with tempfile.TemporaryDirectory() as folder:
         model = build(
@@ -138,7 +144,7 @@ def main(spec: dict) -> None:
             loss="binary_crossentropy",
             metrics=["AUC"],
             monitor="AUC",
-            eval_steps=spec.get("validate_every"),
+            eval_steps=validate_every,
             early_stop_patience=spec.get("patience") or sys.maxsize,
             embedding_regularizer=float(spec.get("embedding_regularizer", 0)),
             reduce_lr_on_plateau=False,
@@ -153,24 +159,22 @@ def main(spec: dict) -> None:
             validation_data=Batches(data, "validation", size),
             max_gradient_norm=float("inf"),
         )
-    output = Path(spec["output"])
-    partial = output.with_name(f".{output.name}")
     arrays = {}
     for split in spec.get("splits", ["test"]):
         arrays[f"{split}/score"] = model.predict(Batches(data, split, size))
         arrays[f"{split}/label"] = data[f"{split}/label"]
         arrays[f"{split}/user"] = data[f"{split}/who"][data[f"{split}/request"]]
-    np.savez(
-        partial,
-        **arrays,
-        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        versions=json.dumps({"fuxictr": fuxictr.__version__, "torch": torch.__version__}),
-        validation_auc=model._best_metric,
-        epochs_run=model._epoch_index + 1,
-        # Of the median step, its batch's cutting included: validation is part of no more than one
-        # step of a pass.
-        samples_per_second=size / np.median(training.seconds),
-    )
+    facts = {
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "validation_auc": model._best_metric,
+        "epochs_run": model._epoch_index + 1,
+        # Validation is part of few steps, so not of the median one.
+        "samples_per_second": size / float(np.median(training.seconds)),
+        "versions": json.dumps({"fuxictr": fuxictr.__version__, "torch": torch.__version__}),
+    }
+    output = Path(spec["output"])
+    partial = output.with_name(f".{output.name}")
+    np.savez(partial, **arrays, **facts)
     os.replace(partial, output)
 
 
