@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -37,6 +38,11 @@ MODELS = tuple(translate.MODELS)
 SCRIPTS = {"ctr_tf": "ours_run.py", "ctr_tf_dense": "ours_run.py", "fuxictr": "fuxictr_run.py"}
 # Of our stack, besides the configuration of the model.
 OVERRIDES = {"ctr_tf_dense": ["train.tables.rows=all"]}
+
+
+def config_of(split: str, model: str) -> Path:
+    """The experiment of a model on a split."""
+    return ROOT / "configs" / "movielens" / CONFIGS[split].format(model)
 
 
 def measure(predictions: Path, split: str = "test") -> dict:
@@ -86,7 +92,7 @@ class Comparison:
     def run(self, split: str, model: str, seed: int, stack: str) -> dict:
         """The result of one run, of the file where it is there."""
         options = self.options
-        config = ROOT / "configs" / "movielens" / CONFIGS[split].format(model)
+        config = config_of(split, model)
         overrides = [f"train.seed={seed}", f"train.epochs={options.epochs}"]
         overrides += OVERRIDES.get(stack, []) + translate.overrides(model)
         if options.max_steps:
@@ -180,6 +186,9 @@ def main() -> None:
     options = parser.parse_args()
     if "fuxictr" in options.stacks and not options.peer_python.exists():
         parser.error(f"--peer-python {options.peer_python}: not there; run `make -C {HERE}`")
+    for config in (config_of(*pair) for pair in itertools.product(options.splits, options.models)):
+        if not config.exists():
+            parser.error(f"{config}: not there; choose other --splits or --models")
     comparison = Comparison(options)
     wanted = [
         (split, model, seed, stack)

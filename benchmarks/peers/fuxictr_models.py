@@ -1,8 +1,8 @@
 """FuxiCTR's models over our fields; runs in the environment of the peer library.
 
-The wheel ships DIN, DIEN and DCN-v2 of its model zoo for behaviour sequences. The others are put
-together here of the wheel's layers, as the published model zoo describes them, and read the fields
-that our models read: the user's, each attribute of the behaviours by its mean, the candidate's.
+The wheel's DIN, DIEN and DCN-v2 are taken as they are. The others are put together here of the
+wheel's layers, as the published model zoo describes them, and read the fields that our models read:
+the user's, each attribute of the behaviours by its mean, the candidate's.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ class AutoInt(Network):
 
 
 class FinalMLP(Network):
-    """FinalMLP of the modules of the wheel's, which itself does not call its gates.
+    """FinalMLP, of the modules of the wheel's, which does not call its gates.
 
     A gate reads the fields of one source, from embedding tables of its own.
     """

@@ -87,7 +87,7 @@ VALUES: dict[str, dict[str, str]] = {
 """Of the peer's arguments, our values and the peer's, where not all are equal in name."""
 
 FIXED: dict[str, dict[str, Any]] = {
-    # Always there, of the width of a behaviour.
+    # It has no auxiliary loss.
     "dien": {"auxiliary": 0.0},
 }
 """Of keys without an argument, the value that the peer's model has; our default elsewhere."""
