@@ -17,7 +17,7 @@ from benchmarks.files import write_text
 from benchmarks.leaderboard import rows
 from benchmarks.leaderboard.board import Board, Entry
 from benchmarks.leaderboard.scores import measure, read_facts
-from benchmarks.leaderboard.translate import peer_arguments
+from benchmarks.leaderboard.translate import peer_arguments, peer_training
 from benchmarks.training import environment
 from ctr_tf import stages
 from ctr_tf.config import fingerprint, load
@@ -183,12 +183,9 @@ class Trainer:
         return {
             "model": experiment.model.name,
             "task": task,
-            "seed": experiment.train.seed,
-            "epochs": experiment.train.epochs,
-            "max_steps": experiment.train.max_steps,
             "batch_size": experiment.input.batch_size,
-            "learning_rate": experiment.train.learning_rate,
             "arguments": peer_arguments(experiment),
+            **peer_training(experiment.train),
         }
 
     def _peer_rows(self, workspace: Workspace) -> Path:

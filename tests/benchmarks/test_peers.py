@@ -1,13 +1,15 @@
-"""The comparison with another library: rows, arguments and tables; that library is not needed."""
+"""The other library's side of the leaderboard: rows and arguments; that library is not needed."""
 
-import csv
+import ast
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.peers import compare, rows, summary
-from ctr_tf.config import load
+from benchmarks.leaderboard import rows, translate
+from benchmarks.leaderboard.runs import ROOT
+from ctr_tf.config import Experiment, load
 from ctr_tf.schema import Schema
 from tests.prepared import write_prepared
 
@@ -102,65 +104,158 @@ def test_other_shapes_of_log_are_refused(tmp_path):
         rows.Layout.of(Schema(**{**SCHEMA, "features": features}))
 
 
-@pytest.mark.parametrize("name", ["din", "dcn_v2", "din_last", "dcn_v2_last"])
+def movielens(name: str, *overrides: str) -> Experiment:
+    return load(ROOT / "configs" / "movielens" / f"{name}.yaml", overrides)
+
+
+def deep(units: list[int]) -> dict:
+    found = {"hidden_units": units, "hidden_activations": "relu"}
+    return found | {"batch_norm": False, "dropout_rates": 0.0}
+
+
+DIN = {
+    "dnn_hidden_units": [200, 80],
+    "dnn_activations": "dice",
+    "net_dropout": 0.0,
+    "attention_hidden_units": [80, 40],
+    "attention_hidden_activations": "dice",
+    "din_use_softmax": False,
+}
+DCN_V2 = {
+    "model_structure": "parallel",
+    "parallel_dnn_hidden_units": [400, 400, 400],
+    "num_cross_layers": 3,
+    "dnn_activations": "relu",
+    "net_dropout": 0.0,
+    "batch_norm": False,
+}
+AUTOINT = {
+    "attention_layers": 3,
+    "num_heads": 2,
+    "head_dim": 32,
+    "use_residual": True,
+    "use_scale": False,
+}
+ARGUMENTS = {
+    "autoint": AUTOINT | deep([]),
+    "autoint_plus": AUTOINT | deep([400, 400]),
+    "dcn": {"num_layers": 3} | deep([400, 400, 400]),
+    "dcn_v2": DCN_V2,
+    "dcn_v2_last": DCN_V2,
+    "deepfm": deep([400, 400, 400]),
+    "dien": {
+        "dnn_hidden_units": [200, 80],
+        "dnn_activations": "dice",
+        "net_dropout": 0.0,
+        "gru_type": "AUGRU",
+        "batch_norm": False,
+    },
+    "din": DIN,
+    "din_last": DIN,
+    "fibinet": {
+        "bilinear_type": "field_each",
+        "reduction_ratio": 3,
+        "excitation_activation": "ReLU",
+    }
+    | deep([400, 400, 400]),
+    "finalmlp": {
+        "mlp1_hidden_units": [400, 400],
+        "mlp2_hidden_units": [400, 400],
+        "fs_hidden_units": [64],
+        "fs1_context": "user",
+        "fs2_context": "item",
+        "num_heads": 1,
+        "hidden_activations": "relu",
+        "batch_norm": False,
+        "dropout_rates": 0.0,
+    },
+    "flat_dnn": deep([400, 400, 400]),
+    "fm": {},
+    "fmfm": {},
+    "fwfm": {},
+    "pnn": deep([400, 400, 400]),
+    "wide_deep": deep([400, 400, 400]),
+    "xdeepfm": {"cin_hidden_units": [64, 64]} | deep([400, 400]),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
 def test_arguments_say_what_the_config_says(name):
-    experiment = load(compare.ROOT / "configs" / "movielens" / f"{name}.yaml")
-    arguments = compare.peer_arguments(experiment)
-    model = experiment.model
-    assert arguments["embedding_dim"] == model.embedding.width == 16
-    if model.name == "din":
-        assert arguments["attention_hidden_units"] == [80, 40]
-        assert arguments["dnn_hidden_units"] == [200, 80]
-    else:
-        assert arguments["parallel_dnn_hidden_units"] == [400, 400, 400]
-        assert arguments["num_cross_layers"] == 3
+    without = ["model.auxiliary=0.0"] if name == "dien" else []
+    experiment = movielens(name, *without)
+    assert translate.peer_arguments(experiment) == {"embedding_dim": 16} | ARGUMENTS[name]
 
 
-@pytest.mark.parametrize("override", ["model.embedding.l2=0.1", "train.dense.clip_norm=1"])
-def test_what_the_other_side_lacks_is_an_error(override):
-    config = compare.ROOT / "configs" / "movielens" / "din.yaml"
-    with pytest.raises(ValueError, match=override.partition("=")[0].removesuffix(".clip_norm")):
-        compare.peer_arguments(load(config, [override]))
+def test_every_model_of_the_peer_is_translated_to_the_arguments_that_it_takes():
+    tree = ast.parse(
+        Path(translate.__file__).with_name("fuxictr_models.py").read_text(encoding="utf-8")
+    )
+    named = {
+        node.targets[0].id: {k.value: v.id for k, v in zip(node.value.keys, node.value.values)}
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+    }
+    assert set(named["PACKAGED"]) | set(named["NETWORKS"]) == set(translate.MODELS)
+    made = {
+        node.name: function.args
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        for function in node.body
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__"
+    }
+    for name, network in named["NETWORKS"].items():
+        own = {argument.arg for argument in made[network].args} - {"self", "fields"}
+        given = set(translate.peer_arguments(movielens(name))) - {"embedding_dim"}
+        assert own <= given
+        assert given - own <= (set(deep([])) if made[network].kwarg else set())
 
 
-def test_metrics_of_a_run(tmp_path):
-    path = tmp_path / "run.npz"
-    # User 0: one of two pairs won; user 1: none of one; user 2 has one class.
-    np.savez(path, label=[1, 0, 0, 0, 1, 1], score=[0.5, 0.4, 0.6, 0.7, 0.2, 0.9],
-             user=[0, 0, 0, 1, 1, 2], parameters=7,
-             versions=json.dumps({"x": "1"}))  # fmt: skip
-    found = compare.measure(path)
-    assert found["gauc"] == pytest.approx((3 * 0.5 + 2 * 0.0) / 5)
-    # Positives 0.5, 0.2, 0.9 win 1, 0 and 3 of their pairs with 0.4, 0.6, 0.7.
-    assert found["auc"] == pytest.approx(4 / 9)
-    assert (found["users"], found["users_one_class"], found["positives"]) == (3, 1, 3)
+@pytest.mark.parametrize(
+    ("name", "override", "key"),
+    [
+        ("din", "model.embedding.l2=0.1", "model.embedding.l2"),
+        ("din", "model.embedding.tables={item_id: {width: 8}, genres: {width: 8}}", "tables"),
+        ("din", "model.folded=true", "model.folded"),
+        ("din", "model.activation=leaky_relu", "model.activation"),
+        ("dcn_v2", "model.rank=8", "model.rank"),
+        ("dien", "model.auxiliary=1.0", "model.auxiliary"),
+        ("finalmlp", "model.first_gate=learned", "model.first_gate"),
+        ("fwfm", "model.linear=field_vectors", "model.linear"),
+        ("pnn", "model.product=outer", "model.product"),
+        ("xdeepfm", "model.cin_split_half=true", "model.cin_split_half"),
+        ("bst", "model.length=50", "model.name"),
+        ("fm", "model={name: dcn_v2, heads: {kind: mmoe}}", "model.heads"),
+    ],
+)
+def test_what_the_other_side_lacks_is_an_error(name, override, key):
+    experiment = movielens(name, override)
+    with pytest.raises(ValueError, match=key):
+        translate.peer_arguments(experiment)
 
 
-def test_different_test_rows_are_an_error():
-    run = {"split": "time", "impressions": 9, "positives": 4, "users": 3, "users_one_class": 0}
-    runs = [{**run, "stack": "ctr_tf"}, {**run, "stack": "fuxictr"}]
-    compare.check_same_rows(runs)
-    runs[1]["positives"] = 5
-    with pytest.raises(ValueError, match="time: positives .*'ctr_tf': 4, 'fuxictr': 5"):
-        compare.check_same_rows(runs)
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.dense.clip_norm=1",
+        "train.tables.name=row_wise_adagrad",
+        "train.accumulate_steps=2",
+        "train.early_stopping.metric=gauc",
+        "train.early_stopping.min_delta=0.1",
+        "train.precision=mixed_bfloat16",
+    ],
+)
+def test_training_that_the_other_side_lacks_is_an_error(override):
+    with pytest.raises(ValueError, match=".".join(override.split("=")[0].split(".")[:2])):
+        translate.peer_training(movielens("din", override).train)
 
 
-def test_tables(tmp_path):
-    run = dict.fromkeys(summary.COLUMNS, 1)
-    run |= {"split": "last", "model": "din", "max_steps": None, "log_loss": 0.5, "versions": {}}
-    runs = [
-        {**run, "stack": stack, "seed": seed, "auc": auc, "gauc": 0.6}
-        for stack, values in {"ctr_tf": (0.70, 0.72), "fuxictr": (0.73, 0.75)}.items()
-        for seed, auc in enumerate(values)
-    ]
-    page = summary.write(tmp_path, "found", runs).read_text(encoding="utf-8")
-    assert "| din | ctr_tf | 2 | 0.7100 ± 0.0141 | 0.6000 ± 0.0000 | 0.5000 ± 0.0000 |" in page
-    assert "- din, AUC: ctr_tf − FuxiCTR = -0.0300 (spread 0.0141): below" in page
-    assert "- din, GAUC: ctr_tf − FuxiCTR = +0.0000 (spread 0.0000): within" in page
-    with (tmp_path / "found.csv").open(encoding="utf-8") as file:
-        assert [row["auc"] for row in csv.DictReader(file)] == ["0.7", "0.72", "0.73", "0.75"]
-
-
-def test_verdict():
-    assert summary.verdict([0.69, 0.70, 0.71], [0.695, 0.695]) == "+0.0050 (spread 0.0100): within"
-    assert summary.verdict([0.72], [0.70]) == "+0.0200 (spread 0.0000): above"
+def test_training_is_told_to_the_other_side():
+    train = movielens("din", "train.tables.rows=all", "train.epochs=3", "train.seed=5").train
+    assert translate.peer_training(train) == {
+        "seed": 5,
+        "epochs": 3,
+        "max_steps": None,
+        "learning_rate": 1e-3,
+        "validate_every": None,
+        "patience": None,
+    }
