@@ -45,8 +45,8 @@ class Embedder(keras.layers.Layer):
         rows: rows of each encoder's table (see `Vocabularies.rows`).
         config: widths, initialisers, regularisers.
         vectors: cached tables of vector features, (rows, width).
-        views: extra embeddings: view name to its width of every feature, or to the width of each
-            feature, or behaviour attribute `sequence.attribute`, that has it.
+        views: extra embeddings: view name to its width of every feature, behaviours aside, or to
+            the width of each feature, or behaviour attribute `sequence.attribute`, that has it.
         one_width: whether numbers are multiplied by a learned vector of the default width.
         user_context: context features that count as user fields.
 
@@ -75,9 +75,10 @@ class Embedder(keras.layers.Layer):
             for view, own in views.items()
         }
         view_widths = {
-            view: dict.fromkeys(schema.encoders, own)
-            if isinstance(own, int)
-            else {self._encoder(name): width for name, width in own.items()}
+            view: {
+                self._encoder(name): own if isinstance(own, int) else own[name]
+                for name in self.views[view]
+            }
             for view, own in views.items()
         }
         self.widths = embedded_widths(schema, config, one_width, user_context)

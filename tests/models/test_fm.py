@@ -38,6 +38,12 @@ def test_parameter_count(rng):
     assert build("fm", "criteo", rng).count_params() == fm_parameters(4 * 6 + 3, 4)
 
 
+def test_what_behaviours_alone_have_has_no_first_order_weight(rng):
+    tables = build("fm", "full", rng).embedder.tables.specs
+    assert [name for name in tables if name.startswith("history")] == ["history_rating"]
+    assert [n for n in tables if n.startswith("genres")] == ["genres", "genres/linear"]
+
+
 @pytest.mark.parametrize("name", ["fm", "fwfm", "fmfm", "ffm", "wide_deep", "deepfm"])
 def test_first_order_weights_need_a_feature(name):
     entry = registry.get(name)
