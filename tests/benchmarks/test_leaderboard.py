@@ -53,14 +53,16 @@ def test_what_a_board_cannot_say():
         BOARD.entry("dim")
 
 
-def write_run(path, entry="fm", stack=OURS, point=("train.learning_rate=0.1",), seed=1, wins=1):
+def write_run(
+    path, entry="fm", stack=OURS, point=("train.learning_rate=0.1",), seed=1, wins=1, task="like"
+):
     """A run whose scores win `wins` of two pairs of one user, in either split."""
     arrays = {}
     for split in ("validation", "test"):
         arrays |= {
-            f"{split}/like/score": np.array([0.5, [0.6, 0.4, 0.3][wins], [0.7, 0.6, 0.4][wins]]),
-            f"{split}/like/label": np.array([1, 0, 0]),
-            f"{split}/like/user": np.array([4, 4, 4]),
+            f"{split}/{task}/score": np.array([0.5, [0.6, 0.4, 0.3][wins], [0.7, 0.6, 0.4][wins]]),
+            f"{split}/{task}/label": np.array([1, 0, 0]),
+            f"{split}/{task}/user": np.array([4, 4, 4]),
         }
     facts = {"parameters": 1234, "versions": {"x": "1"}, "samples_per_second": 1000.0 * seed}
     file = path / f"{entry}-{stack}-{point}-{seed}.npz"
@@ -130,7 +132,8 @@ def test_an_unfinished_entry_is_left_out_unless_it_is_asked_for(tmp_path):
     trainer = FakeTrainer(tmp_path, finished)
     assert command.train_row(trainer, BOARD, entry, OURS, False, lambda: None) is None
     trainer.finished.add(("train.learning_rate=0.2", 2))
-    assert command.train_row(trainer, BOARD, entry, OURS, False, lambda: None).value == 1.0
+    row = command.train_row(trainer, BOARD, entry, OURS, False, lambda: None)
+    assert row.values("like", "auc") == [1.0, 1.0]
     assert trainer.trained == []
 
 
@@ -159,7 +162,7 @@ def test_pages(tmp_path):
     assert lines[0].startswith("| `din` | 1.0000 ± 0.0000 | 1.0000 ± 0.0000 | ")
     assert lines[0].endswith(" | 1,234 | 1,500 |  |  |")
     assert lines[1].startswith("| `fm` | 0.5000 ± 0.0000 | ")
-    assert "- like: 3 test impressions (1 positive) of 1 users; 0 have one class" in text
+    assert "## like\n\n3 test impressions, 1 positive, of 1 users, 0 of whom have" in text
     assert "| `fm` | 0.5000 ± 0.0000 | 1.0000 ± 0.0000 | -0.5000 (spread 0.0000): below | " in text
     assert "| `din` | ctr_tf | 0.0000 | 1.0000 (best) |" in text
     with path.with_suffix(".csv").open(encoding="utf-8") as file:
@@ -180,10 +183,20 @@ def test_costs_are_drawn(tmp_path):
     assert drawn.startswith("<?xml") and drawn.rstrip().endswith("</svg>")
 
 
+def test_a_row_stands_in_the_tables_of_its_tasks(tmp_path):
+    alone = Row("a", OURS, runs=[write_run(tmp_path, "a", wins=1, task="income")])
+    other = Row("b", OURS, runs=[write_run(tmp_path, "b", wins=2, task="married")])
+    rows = [alone, other]
+    assert page.tasks_of(rows) == ["income", "married"]
+    assert [row.entry for row in page.of_task(rows, "married")] == ["b"]
+    assert len(page.table(rows, "income")) == 3
+    page.check_same_rows(rows)
+
+
 def test_different_test_rows_are_an_error(tmp_path):
     rows = rows_of(tmp_path)
     rows[2].runs[0].test["like"] = rows[2].runs[0].test["like"] | {"positives": 5}
-    with pytest.raises(ValueError, match="like: positives .*'ctr_tf fm 1': 1.*'fuxictr fm 1': 5"):
+    with pytest.raises(ValueError, match="like: positives .*'fuxictr fm 1': 5"):
         page.check_same_rows(rows)
 
 
