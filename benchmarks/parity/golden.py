@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-WIDTH, REQUESTS, CANDIDATES, LENGTH = 4, 4, 3, 4
+WIDTH, REQUESTS, CANDIDATES, LENGTH, SESSIONS = 4, 4, 3, 4, 2
 FIELDS = {"gender": 3, "city": 5, "hour": 4, "item": 7, "category": 4, "brand": 5}
 """Categorical fields and the rows of their tables, of which row 0 is padding."""
 PER_CANDIDATE = ("item", "category", "brand", "price")
@@ -70,10 +70,12 @@ def draw(title: str, name: str, shape: Iterable[int]) -> np.ndarray:
     """
     rng = np.random.default_rng(zlib.crc32(f"{title} {name}".encode()))
     if name.endswith(("moving_variance", "running_var")):
-        return rng.uniform(0.5, 2.0, tuple(shape)).astype(np.float32)
-    # Embeddings of about the size of what the layers make of them.
-    scale = 1.0 if "emb" in name else 0.5
-    return rng.normal(0.0, scale, tuple(shape)).astype(np.float32)
+        values = rng.uniform(0.5, 2.0, tuple(shape))
+    else:
+        # Embeddings are of about the size of what layers make of them.
+        values = rng.normal(0.0, 1.0 if "emb" in name else 0.5, tuple(shape))
+    # Few bits each, which a file packs well.
+    return (np.round(values * 256) / 256).astype(np.float32)
 
 
 def save(
