@@ -20,9 +20,8 @@ import tensorflow as tf
 from deepctr import models
 from deepctr.feature_column import DenseFeat, SparseFeat, VarLenSparseFeat
 from deepctr.layers.core import PredictionLayer
-from deepctr.layers.sequence import BiLSTM, DynamicGRU, Transformer
+from deepctr.layers.sequence import BiLSTM, Transformer
 from deepctr.models.sequence.dien import auxiliary_loss
-
 from tensorflow.python.ops import array_ops, control_flow_ops
 from tensorflow.python.util import nest
 
@@ -49,6 +48,7 @@ HISTORY = [
     )
     for name in COMPARED
 ]
+# A session is so many behaviours.
 SESSIONS = [
     VarLenSparseFeat(
         SparseFeat(f"sess_{k}_{name}", FIELDS[name], embedding_dim=WIDTH, embedding_name=name),
@@ -58,81 +58,81 @@ SESSIONS = [
     for name in COMPARED
 ]
 UNITS = {"dnn_hidden_units": (6, 5)}
-TOWERS = {"tower_dnn_hidden_units": (4,), "dnn_activation": "tanh"}
 DICE = {"dnn_activation": "dice", "att_activation": "dice", **UNITS}
-# Models of the library; columns of the linear part stand first where there is one.
+ATTENTION = {"att_layer_num": 2, "att_embedding_size": 3, "att_head_num": 2}
+CROSS = {"cross_num": 2, **UNITS}
+LINEAR_CIN = {"cin_split_half": False, "cin_activation": "linear", **UNITS}
+TASKS = {
+    "tower_dnn_hidden_units": (4,),
+    "dnn_activation": "tanh",
+    "task_names": ("click", "buy"),
+}
+# Models of the library; columns of the linear part come first where there is one.
 MODELS: dict[str, Callable[[], tf.keras.Model]] = {
-    "autoint": lambda: models.AutoInt(
-        [], SPARSE, att_layer_num=2, att_embedding_size=3, att_head_num=2, dnn_hidden_units=()
+    "autoint": partial(models.AutoInt, [], SPARSE, dnn_hidden_units=(), **ATTENTION),
+    "autoint_plus": partial(models.AutoInt, [], SPARSE, **ATTENTION, **UNITS),
+    "bst": partial(models.BST, SPARSE + HISTORY, COMPARED, att_head_num=2, **UNITS),
+    "cgc": partial(models.PLE, SPARSE, 2, 1, 1, expert_dnn_hidden_units=(5,), **TASKS),
+    "dcn": partial(models.DCN, [], SPARSE + NUMBER, **CROSS),
+    "dcn_v2": partial(models.DCN, [], SPARSE + NUMBER, cross_parameterization="matrix", **CROSS),
+    "dcn_v2_experts": partial(
+        models.DCNMix, [], SPARSE + NUMBER, low_rank=2, num_experts=3, **CROSS
     ),
-    "autoint_plus": lambda: models.AutoInt(
-        [], SPARSE, att_layer_num=2, att_embedding_size=3, att_head_num=2, **UNITS
-    ),
-    "bst": lambda: models.BST(SPARSE + HISTORY, list(COMPARED), att_head_num=2, **UNITS),
-    "cgc": lambda: models.PLE(
-        SPARSE, 2, 1, 1, expert_dnn_hidden_units=(5,), task_names=("click", "buy"), **TOWERS
-    ),
+    "deepfm": partial(models.DeepFM, SPARSE, SPARSE, **UNITS),
     **{
         f"dien_{kind.lower()}": partial(
-            models.DIEN, SPARSE + HISTORY, list(COMPARED), kind, att_hidden_units=(5, 3), **DICE
+            models.DIEN, SPARSE + HISTORY, COMPARED, kind, att_hidden_units=(5, 3), **DICE
         )
         for kind in ("GRU", "AIGRU", "AGRU", "AUGRU")
     },
-    "dcn": lambda: models.DCN([], SPARSE + NUMBER, cross_num=2, **UNITS),
-    "dcn_v2": lambda: models.DCN(
-        [], SPARSE + NUMBER, cross_num=2, cross_parameterization="matrix", **UNITS
-    ),
-    "dcn_v2_experts": lambda: models.DCNMix(
-        [], SPARSE + NUMBER, cross_num=2, low_rank=2, num_experts=3, **UNITS
-    ),
-    "deepfm": lambda: models.DeepFM(SPARSE, SPARSE, **UNITS),
-    "din": lambda: models.DIN(SPARSE + HISTORY, list(COMPARED), att_hidden_size=(5, 3), **DICE),
-    "din_softmax": lambda: models.DIN(
-        SPARSE + HISTORY, list(COMPARED), att_hidden_size=(5, 3), att_weight_normalization=True, **DICE
-    ),
-    "dsin": lambda: models.DSIN(
+    **{
+        title: partial(
+            models.DIN,
+            SPARSE + HISTORY,
+            COMPARED,
+            att_hidden_size=(5, 3),
+            att_weight_normalization=softmax,
+            **DICE,
+        )
+        for title, softmax in (("din", False), ("din_softmax", True))
+    },
+    "dsin": partial(
+        models.DSIN,
         SPARSE + SESSIONS,
-        list(COMPARED),
+        COMPARED,
         golden.SESSIONS,
         bias_encoding=True,
         att_embedding_size=4,
         att_head_num=2,
         **UNITS,
     ),
-    "esmm": lambda: models.ESMM(SPARSE + NUMBER, task_names=("click", "buy"), **TOWERS),
-    "fibinet_all": lambda: models.FiBiNET(SPARSE, SPARSE, "all", **UNITS),
-    "fibinet_each": lambda: models.FiBiNET(SPARSE, SPARSE, "each", **UNITS),
-    "fibinet_interaction": lambda: models.FiBiNET(SPARSE, SPARSE, "interaction", **UNITS),
-    "flat_dnn": lambda: models.FNN([], SPARSE + NUMBER, **UNITS),
-    "fwfm": lambda: models.FwFM(SPARSE, SPARSE, dnn_hidden_units=()),
-    "mmoe": lambda: models.MMOE(
-        SPARSE + NUMBER, 3, expert_dnn_hidden_units=(6, 5), task_names=("click", "buy"), **TOWERS
+    "esmm": partial(models.ESMM, SPARSE + NUMBER, **TASKS),
+    **{
+        f"fibinet_{kind}": partial(models.FiBiNET, SPARSE, SPARSE, kind, **UNITS)
+        for kind in ("all", "each", "interaction")
+    },
+    "flat_dnn": partial(models.FNN, [], SPARSE + NUMBER, **UNITS),
+    "fwfm": partial(models.FwFM, SPARSE, SPARSE, dnn_hidden_units=()),
+    "mmoe": partial(models.MMOE, SPARSE + NUMBER, 3, expert_dnn_hidden_units=(6, 5), **TASKS),
+    "ple": partial(models.PLE, SPARSE, 1, 2, 2, expert_dnn_hidden_units=(5,), **TASKS),
+    "pnn_inner": partial(models.PNN, SPARSE, **UNITS),
+    "pnn_outer": partial(models.PNN, SPARSE, use_inner=False, use_outter=True, **UNITS),
+    "shared_bottom": partial(
+        models.SharedBottom, SPARSE + NUMBER, bottom_dnn_hidden_units=(6, 5), **TASKS
     ),
-    "ple": lambda: models.PLE(
-        SPARSE, 1, 2, 2, expert_dnn_hidden_units=(5,), task_names=("click", "buy"), **TOWERS
-    ),
-    "pnn_inner": lambda: models.PNN(SPARSE, **UNITS),
-    "pnn_outer": lambda: models.PNN(SPARSE, use_inner=False, use_outter=True, **UNITS),
-    "shared_bottom": lambda: models.SharedBottom(
-        SPARSE + NUMBER, bottom_dnn_hidden_units=(6, 5), task_names=("click", "buy"), **TOWERS
-    ),
-    "wide_deep": lambda: models.WDL(SPARSE + NUMBER, SPARSE + NUMBER, **UNITS),
-    "xdeepfm": lambda: models.xDeepFM(
-        SPARSE, SPARSE, cin_layer_size=(4, 3), cin_split_half=False, cin_activation="linear", **UNITS
-    ),
-    "xdeepfm_biases": lambda: models.xDeepFM(
-        SPARSE, SPARSE, cin_layer_size=(4, 3), cin_split_half=False, cin_activation="linear", **UNITS
-    ),
-    "xdeepfm_split": lambda: models.xDeepFM(SPARSE, SPARSE, cin_layer_size=(4, 6, 3), **UNITS),
+    "wide_deep": partial(models.WDL, SPARSE + NUMBER, SPARSE + NUMBER, **UNITS),
+    **{
+        title: partial(models.xDeepFM, SPARSE, SPARSE, cin_layer_size=(4, 3), **LINEAR_CIN)
+        for title in ("xdeepfm", "xdeepfm_biases")
+    },
+    "xdeepfm_split": partial(models.xDeepFM, SPARSE, SPARSE, cin_layer_size=(4, 6, 3), **UNITS),
 }
+Layer = tuple[list[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def input_name(tensor: tf.Tensor) -> str:
     """The column that an input is of; the library repeats those of two parts under a number."""
     return re.sub(r"(_\d+)?(:\d+)?$", "", tensor.name)
-
-
-Layer = tuple[list[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def recurrent() -> Layer:
@@ -167,11 +167,6 @@ def auxiliary() -> Layer:
 LAYERS = {"bi_lstm": recurrent, "transformer": transformer, "dien_auxiliary": auxiliary}
 
 
-def by_request(values: np.ndarray) -> np.ndarray:
-    """A row's number (B N, 1) as (B, N)."""
-    return values.reshape(REQUESTS, -1)
-
-
 def weights_of(title: str, variables: list[tf.Variable]) -> dict[str, np.ndarray]:
     """Draws and sets them: name to value."""
     found = {}
@@ -184,39 +179,41 @@ def weights_of(title: str, variables: list[tf.Variable]) -> dict[str, np.ndarray
     return found
 
 
+def columns(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The batch by the library's names of columns, a row a candidate."""
+    found = golden.rows(batch)
+    length = LENGTH // golden.SESSIONS
+    found["seq_length"] = found["history_length"]
+    found["sess_length"] = -(-found["history_length"] // length)
+    for name in COMPARED:
+        history = found[f"hist_{name}"] = found[f"history_{name}"]
+        for k in range(golden.SESSIONS):
+            found[f"sess_{k}_{name}"] = history[:, k * length : (k + 1) * length]
+    return {name: x[:, None] if x.ndim == 1 else x for name, x in found.items()}
+
+
 def run_model(folder: Path, title: str) -> None:
     """A model's logits and probabilities."""
     tf.keras.backend.clear_session()
     model = MODELS[title]()
     batch = golden.batch()
-    row_wise = golden.rows(batch)
-    row_wise |= {f"hist_{name}": row_wise[f"history_{name}"] for name in COMPARED}
-    row_wise["seq_length"] = row_wise["history_length"]
-    row_wise["sess_length"] = -(-row_wise["history_length"] // (LENGTH // golden.SESSIONS))
-    for name in COMPARED:
-        for k, part in enumerate(np.split(row_wise[f"history_{name}"], golden.SESSIONS, axis=1)):
-            row_wise[f"sess_{k}_{name}"] = part
-    given = [row_wise[input_name(tensor)] for tensor in model.inputs]
-    given = [value[:, None] if value.ndim == 1 else value for value in given]
-    variables = model.weights
-    if title.startswith("dien"):
-        # The library's recurrent cells do not tell Keras of theirs.
-        variables = tf.compat.v1.global_variables()
+    of = columns(batch)
+    given = [of[input_name(tensor)] for tensor in model.inputs]
+    # The library's recurrent cells do not tell Keras of their variables.
+    recurrent = title.startswith("dien")
+    variables = tf.compat.v1.global_variables() if recurrent else model.weights
     weights = weights_of(title, variables)
+
+    # A prediction layer is named after its task, unless there is one task or it is ESMM's second.
+    other = "buy_given_click" if title == "esmm" else "click"
     outputs = {}
-    for tensor in model.outputs:
-        probability = tf.keras.Model(model.inputs, tensor).predict(given)
-        name = re.sub(r"_\d+$", "", tensor.name.split("/")[0])
-        name = name if name in ("click", "buy") else "click"
-        outputs[f"probability/{name}"] = by_request(probability)
     for layer in model.layers:
+        name = layer.name.replace("prediction_layer", other)
+        if layer.name in model.output_names:
+            outputs[f"probability/{name}"] = tf.keras.Model(model.inputs, layer.output)
         if isinstance(layer, PredictionLayer):
-            logit = tf.keras.Model(model.inputs, layer.input).predict(given)
-            logit = logit + tf.keras.backend.get_value(layer.global_bias)
-            name = layer.name if layer.name in ("click", "buy") else "click"
-            if title == "esmm" and layer.name != "click":
-                name = "buy_given_click"
-            outputs[f"logit/{name}"] = by_request(logit)
+            outputs[f"logit/{name}"] = tf.keras.Model(model.inputs, layer.input + layer.global_bias)
+    outputs = {name: x.predict(given).reshape(REQUESTS, -1) for name, x in outputs.items()}
     trained = sum(int(np.prod(v.shape)) for v in variables if v.trainable)
     golden.save(folder / f"{title}.npz", batch, weights, outputs, trained, VERSIONS)
 

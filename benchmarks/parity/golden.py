@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ WIDTH, REQUESTS, CANDIDATES, LENGTH, SESSIONS = 4, 4, 3, 4, 2
 FIELDS = {"gender": 3, "city": 5, "hour": 4, "item": 7, "category": 4, "brand": 5}
 """Categorical fields and the rows of their tables, of which row 0 is padding."""
 PER_CANDIDATE = ("item", "category", "brand", "price")
-COMPARED = ("item", "category")
+COMPARED = ["item", "category"]
 """What a behaviour has, too."""
 
 
@@ -86,7 +85,7 @@ def save(
     parameters: int,
     versions: str,
 ) -> None:
-    """Writes one model's file, unless it says the same already.
+    """Writes one model's file.
 
     Args:
         path: of the file.
@@ -97,13 +96,4 @@ def save(
     arrays = {"parameters": np.array(parameters), "versions": np.array(versions)}
     for kind, values in (("input", inputs), ("weight", weights), ("output", outputs)):
         arrays |= {f"{kind}/{name}": np.asarray(value) for name, value in values.items()}
-    if path.exists():
-        with np.load(path) as before:
-            if set(before) == set(arrays) and all(
-                np.array_equal(before[name], value) for name, value in arrays.items()
-            ):
-                return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    np.savez_compressed(partial, **arrays)
-    os.replace(partial, path)
+    np.savez_compressed(path, **arrays)

@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.oracles import blocks
 from tests.oracles.transformer import layer_norm
-from tests.parity.peers import COMPARED, TABLE
+from tests.parity.peers import COMPARED, FIELDS, TABLE
 
 UNIT = "attention_sequence_pooling_layer/local_activation_unit"
 # What the peer writes over the score of a key that is none.
@@ -73,9 +73,8 @@ class Peer:
 
     def fields(self, b, n):
         """Vectors of all fields, in order."""
-        of = self.golden.inputs
-        return [self.tables[name][np.ravel(of[name][b])[n if of[name].ndim > 1 else 0]]
-                for name in ("gender", "city", "hour", "item", "category", "brand")]  # fmt: skip
+        ids = {name: self.golden.inputs[name][b] for name in FIELDS}
+        return [self.tables[name][own[n] if np.ndim(own) else own] for name, own in ids.items()]
 
     def query(self, b, n):
         """What behaviours are compared with."""
@@ -121,7 +120,15 @@ class Peer:
 
     def transformer(self, queries, keys, mask, heads, blinding=False, norm=False):
         """Its transformer over one sequence: padded keys are no keys, and padded queries attend to
-        nothing, but their rows stay."""
+        nothing, but their rows stay.
+
+        Args:
+            queries, keys: (L, W), values being of the keys.
+            mask: (L,).
+            heads: of attention.
+            blinding: whether no row attends to itself.
+            norm: whether both parts are normalised.
+        """
         own = {part: self.golden[f"transformer/{part}"] for part in PARTS}
         parts = queries @ own["query"], keys @ own["key"], keys @ own["value"]
         found, every = [], np.ones_like(mask)

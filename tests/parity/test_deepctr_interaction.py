@@ -8,14 +8,14 @@ import pytest
 from tests.layers.sides import signal_pairs
 from tests.models.embedded import Embedded
 from tests.models.pairs import places, rows_of_pairs
+from tests.oracles.xdeepfm import xdeepfm_forward
 from tests.parity.deepctr import head, mlp, stacked, tables
 from tests.parity.peers import Golden, assert_close, assert_outputs, assign, build, trained
-from tests.oracles.xdeepfm import xdeepfm_forward
 from tests.weights import array, layer_pair, split_mlp_layers
 
 COUNTS = {"user": 2, "context": 1, "candidate": 3}
-FIELDS, WIDTH = 6, 4
-PAIRS = list(combinations(range(FIELDS), 2))
+COUNT, WIDTH = 6, 4
+PAIRS = list(combinations(range(COUNT), 2))
 UNITS = {"units": [6, 5]}
 
 
@@ -29,7 +29,7 @@ def wide_deep(golden, model):
 
 
 def fwfm(golden, model):
-    strengths = golden["fw_fm_layer/field_pair_strengths"][np.triu_indices(FIELDS, 1)]
+    strengths = golden["fw_fm_layer/field_pair_strengths"][np.triu_indices(COUNT, 1)]
     return {
         "pairs/strengths": strengths,
         "heads/click/bias": golden["prediction_layer/global_bias"],
@@ -49,7 +49,7 @@ def xdeepfm(golden, model):
 def pnn(golden, model):
     """The peer's pairs follow all fields; ours stand by the sides of their fields."""
     kernel = golden["dnn/kernel0"]
-    fields, signals = np.split(kernel, [FIELDS * WIDTH])
+    fields, signals = np.split(kernel, [COUNT * WIDTH])
     order = [PAIRS.index(pair) for pair in signal_pairs(COUNTS)]
     found = mlp(golden, "deep") | head(golden, "dense/kernel")
     return found | {"deep/split/kernel": np.concatenate([fields, signals[order]])}
@@ -59,8 +59,8 @@ def pnn_kernel(golden, model):
     """phi_ij is [:, p, :] transposed, p the number of the pair."""
     matrices = np.moveaxis(golden["outter_product_layer/kernel"], 1, 0).swapaxes(1, 2)
     strips = [
-        np.concatenate([matrices[PAIRS.index((i, j))] for j in range(i + 1, FIELDS)], axis=1)
-        for i in range(FIELDS - 1)
+        np.concatenate([matrices[PAIRS.index((i, j))] for j in range(i + 1, COUNT)], axis=1)
+        for i in range(COUNT - 1)
     ]
     flat = np.concatenate([strip.reshape(-1) for strip in strips])
     return pnn(golden, model) | {"products/kernels/matrices": flat}
@@ -141,7 +141,7 @@ EQUAL = {
     ),
     "dcn": ("dcn", {"cross_layers": 2, "numeric": True, **UNITS}, dcn, 0),
     "dcn_v2": ("dcn_v2", {"cross_layers": 2, "numeric": True, **UNITS}, dcn_v2, 0),
-    # Its cross layers share their gates, of which ours have two.
+    # Its cross layers share one gate; ours have one each, which equation 3 leaves open.
     "dcn_v2_experts": (
         "dcn_v2",
         {"cross_layers": 2, "rank": 2, "experts": 3, "numeric": True, **UNITS},

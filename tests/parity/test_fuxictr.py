@@ -229,7 +229,7 @@ EQUAL = {
         partial(dcn_v2, network="stacked_dnn"),
         0,
     ),
-    # Its cross layers share their gates, of which ours have two.
+    # Its cross layers share one gate; ours have one each, which equation 3 leaves open.
     "dcn_v2_experts": ("dcn_v2", EXPERTS, dcn_v2_experts, -3 * 32),
     "deepfm": ("deepfm", TANH, deepfm, 1),
     # Without attention's columns for the brand; AGRU reads no update gate, but has its weights.
