@@ -79,6 +79,7 @@ MODELS: dict[str, Callable[[], tf.keras.Model]] = {
         models.DCNMix, [], SPARSE + NUMBER, low_rank=2, num_experts=3, **CROSS
     ),
     "deepfm": partial(models.DeepFM, SPARSE, SPARSE, **UNITS),
+    "deepfm_batch_norm": partial(models.DeepFM, SPARSE, SPARSE, dnn_use_bn=True, **UNITS),
     **{
         f"dien_{kind.lower()}": partial(
             models.DIEN, SPARSE + HISTORY, COMPARED, kind, att_hidden_units=(5, 3), **DICE

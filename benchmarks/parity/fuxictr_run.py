@@ -195,6 +195,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         DCNv2,
         model_structure="stacked",
         stacked_dnn_hidden_units=[6, 5],
+        batch_norm=True,
         num_cross_layers=2,
     ),
     "deepfm": lambda: DeepFM(feature_map(numeric=True)),

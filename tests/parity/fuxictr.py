@@ -12,6 +12,10 @@ THEIRS = [*OTHERS, *COMPARED, *INTEREST]
 OURS = ["gender", "city", *INTEREST, "hour", *COMPARED, "brand"]
 ORDER = np.concatenate([THEIRS.index(name) * WIDTH + np.arange(WIDTH) for name in OURS])
 
+MOMENTS = {"moving_mean": "running_mean", "moving_variance": "running_var"}
+NORM = {"gamma": "weight", "beta": "bias", **MOMENTS}
+DICE = {"alpha": "alpha"} | {f"norm/{ours}": f"bn.{own}" for ours, own in MOMENTS.items()}
+
 
 def tables(golden, linear="", number=False):
     """Embedding tables and what a number is multiplied by.
@@ -41,15 +45,20 @@ def linear(golden, path, peer, order=slice(None)):
 
 
 def mlp(golden, path, peer="mlp.mlp", order=slice(None)):
-    """An `MLP_Block` of two hidden layers as a split MLP, Dice included where it has it."""
+    """An `MLP_Block` of two hidden layers as a split MLP, with Dice and normalisation if it has."""
+    normed = bool(golden.named(f"{peer}.1.running_mean"))
+    second = 3 if normed else 2
     found = linear(golden, f"{path}/split", f"{peer}.0", order)
-    found |= linear(golden, f"{path}/rest/dense_1", f"{peer}.2")
-    names = {"alpha": "alpha", "norm/moving_mean": "bn.running_mean"}
-    names["norm/moving_variance"] = "bn.running_var"
-    for layer in range(len(golden.named(f"{peer}.", ".alpha"))):
-        for ours, theirs in names.items():
-            value = golden[f"{peer}.{2 * layer + 1}.{theirs}"]
-            found[f"{path}/rest/dice_{layer}/{ours}"] = value
+    found |= linear(golden, f"{path}/rest/dense_1", f"{peer}.{second}")
+    for layer, at in enumerate((1, second + 1)):
+        if normed:
+            for ours, theirs in NORM.items():
+                value = golden[f"{peer}.{at}.{theirs}"]
+                found[f"{path}/rest/norm_{layer}/{ours}"] = value
+        elif golden.named(f"{peer}.{at}.alpha"):
+            for ours, theirs in DICE.items():
+                value = golden[f"{peer}.{at}.{theirs}"]
+                found[f"{path}/rest/dice_{layer}/{ours}"] = value
     return found
 
 

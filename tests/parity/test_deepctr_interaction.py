@@ -179,6 +179,27 @@ def test_outputs_and_parameters_are_the_peers(title):
     assert trained(model) + more == golden.parameters
 
 
+def test_normalisation_of_the_peer_adds_keras_epsilon_to_the_variance():
+    """Ioffe & Szegedy 2015, algorithm 1, adds a constant for stability: 1e-5 in ours, as in PyTorch
+    and FuxiCTR (`dcn_v2_stacked`), Keras's 1e-3 in the peer's. All else is equal."""
+    golden = Golden("deepctr/deepfm_batch_norm")
+    model, values = build("deepfm", batch_norm=True, **UNITS), {}
+    norms = model.body.deep.rest.norms
+    for number, name in enumerate(["batch_normalization", "batch_normalization_1"]):
+        for part in ("gamma", "beta", "moving_mean", "moving_variance"):
+            values[f"deep/rest/norm_{number}/{part}"] = golden[f"dnn/{name}/{part}"]
+    assign(model, tables(golden) | deepfm(golden, model) | values)
+    assert not golden.unread
+    assert trained(model) == golden.parameters
+    wanted = golden.outputs["logit/click"]
+    apart = np.abs(model(golden.features(model))["click"] - wanted).max()
+    assert 1e-4 < apart < 1e-2
+    for norm in norms:
+        assert norm.epsilon == 1e-5
+        norm.epsilon = 1e-3
+    assert_outputs(golden, model)
+
+
 def test_rows_of_the_peers_compressed_interaction_network_have_a_bias():
     """Lian et al. 2018, equation 6: x^k_h = sum_ij W^{k,h}_ij (x^{k-1}_i * x^0_j), ours.
 

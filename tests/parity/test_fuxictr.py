@@ -217,7 +217,7 @@ CROSS = {"cross_layers": 2, "history": True, **UNITS}
 EXPERTS = {"rank": 2, "experts": 3, **CROSS}
 STREAMS = {"first_units": [6, 4], "second_units": [5, 6], "fusion_heads": 2, "gate_units": [4]}
 NO_GATES = {"first_gate": "none", "second_gate": "none"}
-# A second bias of each of two GRUs of width 8 whose gates have one in ours, and of a sum of logits.
+# Two GRUs of width 8 have a second bias for each of three gates.
 GRUS = 2 * 3 * 8
 # File: our architecture, its settings, its weights, and what the peer trains beyond it.
 EQUAL = {
@@ -225,14 +225,14 @@ EQUAL = {
     "dcn_v2": ("dcn_v2", CROSS, dcn_v2, 0),
     "dcn_v2_stacked": (
         "dcn_v2",
-        {"structure": "stacked", **CROSS},
+        {"structure": "stacked", "batch_norm": True, **CROSS},
         partial(dcn_v2, network="stacked_dnn"),
         0,
     ),
     # Its cross layers share one gate; ours have one each, which equation 3 leaves open.
     "dcn_v2_experts": ("dcn_v2", EXPERTS, dcn_v2_experts, -3 * 32),
     "deepfm": ("deepfm", TANH, deepfm, 1),
-    # Without attention's columns for the brand; AGRU reads no update gate, but has its weights.
+    # Its attention has no columns for the brand; its AGRU has the weights of an unread update gate.
     "dien_gru": ("dien", dien_config("gru"), dien, GRUS),
     "dien_agru": ("dien", dien_config("agru"), dien, GRUS - 8 * 4 + 8 * (8 + 8 + 1)),
     "dien_augru": ("dien", dien_config("augru"), dien, GRUS - 8 * 4),
