@@ -92,20 +92,22 @@ def fibinet(golden, model):
     return found | {"deep/split/kernel": np.concatenate(rows)}
 
 
-def crossed(golden, model, network):
-    """Tables, MLP and head of DCN-v2, whose inputs are in another order."""
-    own = mlp(golden, "deep", f"{network}.mlp", slice(None) if network[0] == "s" else ORDER)
+def crossed(golden, network):
+    """Tables, MLP and head of DCN-v2, whose x_0 is in another order.
+
+    Args:
+        network: the MLP, over x_0 beside the cross network or over its output; both are in that
+            order, and in the first case the head reads the cross network's output as well.
+    """
     found = head(golden, "fc")
-    if network[0] == "p":
+    if network == "parallel_dnn":
         of_cross, of_deep = np.split(found["heads/click/kernel"], [len(ORDER)])
         found["heads/click/kernel"] = np.concatenate([of_cross[ORDER], of_deep])
-    else:
-        own["deep/split/kernel"] = own["deep/split/kernel"][ORDER]
-    return tables(golden) | own | found
+    return tables(golden) | mlp(golden, "deep", f"{network}.mlp", ORDER) | found
 
 
 def dcn_v2(golden, model, network="parallel_dnn"):
-    found = crossed(golden, model, network)
+    found = crossed(golden, network)
     for layer in (0, 1):
         at = f"crossnet.cross_layers.{layer}"
         found[f"cross_{layer}/down/kernel"] = golden[f"{at}.weight"].T[ORDER][:, ORDER]
@@ -114,7 +116,7 @@ def dcn_v2(golden, model, network="parallel_dnn"):
 
 
 def dcn_v2_experts(golden, model):
-    found = crossed(golden, model, "parallel_dnn")
+    found = crossed(golden, "parallel_dnn")
     gates = np.concatenate([golden[name] for name in golden.named("crossnet.gating")]).T[ORDER]
     for layer in (0, 1):
         up, down, middle = (golden[f"crossnet.{part}_list.{layer}"] for part in "UVC")
