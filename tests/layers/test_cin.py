@@ -10,16 +10,22 @@ from tests.weights import array, randomise
 
 @pytest.mark.parametrize("user, rest", [(2, 3), (1, 1), (0, 3), (3, 0)])
 @pytest.mark.parametrize(
-    "units, activation, split", [([4], "linear", False), ([4, 6, 3], "relu", True)]
+    "units, activation, split, bias",
+    [
+        ([4], "linear", False, False),
+        ([4, 6, 3], "relu", True, False),
+        ([4, 6, 3], "relu", True, True),
+    ],
 )
-def test_split_is_whole(rng, user, rest, units, activation, split):
-    layer = randomise(CIN(user, rest, units, activation, split), rng)
+def test_split_is_whole(rng, user, rest, units, activation, split, bias):
+    layer = randomise(CIN(user, rest, units, activation, split, bias), rng)
     of_user = rng.normal(size=(2, user, 4)).astype("float32") if user else None
     others = rng.normal(size=(2, 5, rest, 4)).astype("float32") if rest else None
     state = layer.of_user(of_user) if user else {}
     found = layer(of_user, others, state, np.ones((2, 5), bool))
     assert found.shape == (2, 5, layer.width)
-    kernels = [(array(kernel), None) for kernel in layer.kernels]
+    biases = [array(own) for own in layer.biases] if bias else [None] * len(units)
+    kernels = [(array(kernel), own) for kernel, own in zip(layer.kernels, biases)]
     for b in range(2):
         for n in range(5):
             parts = [of_user[b]] if user else []

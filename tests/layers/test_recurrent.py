@@ -12,7 +12,7 @@ from tests.oracles.dsin import bi_lstm
 from tests.weights import array, randomise
 
 MASK = np.arange(6) < np.array([6, 0, 3, 1])[:, None]
-KINDS = ["aigru", "agru", "augru"]
+KINDS = ["aigru", "agru", "augru", "augru_keep"]
 
 
 def build(rng, kind):

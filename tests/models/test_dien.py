@@ -14,7 +14,7 @@ from tests.models.embedded import Embedded, assert_logits
 from tests.oracles.dien import dien_count, dien_interest
 from tests.weights import array
 
-KINDS = ["gru", "aigru", "agru", "augru"]
+KINDS = ["gru", "aigru", "agru", "augru", "augru_keep"]
 
 
 def oracle(model, features):

@@ -7,6 +7,7 @@ from typing import Sequence
 import keras
 from keras import ops
 
+from ctr_tf.layers.attention.folded import masked_softmax
 from ctr_tf.layers.dense import SplitMLP
 from ctr_tf.layers.names import Activation
 from ctr_tf.layers.packing import Packing
@@ -92,10 +93,7 @@ class ActivationUnit(keras.layers.Layer):
         ]
         scores = self.score(self.mlp(products, valid, training=training, bias=False))
         if self.softmax:
-            # The lowest finite score instead of -inf: a row of padding alone must not give NaN.
-            dense = ops.cast(packing.unpack(scores), "float32")
-            dense = ops.where(mask[:, :, None, None], dense, -1e9)
-            # Over the last axis: Keras warns of another one of length 1.
-            dense = ops.softmax(ops.moveaxis(dense, 1, -1))
-            scores = packing.pack(ops.cast(ops.moveaxis(dense, -1, 1), values.dtype))
+            dense = ops.moveaxis(packing.unpack(scores), 1, -1)
+            dense = masked_softmax(dense, mask[:, None, None])
+            scores = packing.pack(ops.moveaxis(dense, -1, 1))
         return packing.sum(scores * ops.expand_dims(packing.pack(values), 1))

@@ -28,6 +28,7 @@ class CIN(keras.layers.Layer):
         activation: of the rows.
         split_half: of every layer but the last, the first half of the rows goes to the next layer
             alone and the second half to the sums alone.
+        bias: whether each row has one.
 
     Attributes:
         width: S, of what it returns.
@@ -49,6 +50,7 @@ class CIN(keras.layers.Layer):
         units: Sequence[int],
         activation: Literal["linear", "relu"] = "linear",
         split_half: bool = False,
+        bias: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -69,6 +71,11 @@ class CIN(keras.layers.Layer):
                     initializer=keras.initializers.RandomUniform(-bound, bound),
                 )
             )
+        self.biases = [
+            self.add_weight(name=f"{k}_bias", shape=(width,), initializer="zeros")
+            for k, width in enumerate(units)
+            if bias
+        ]
         self.built = True
 
     def of_user(self, user: Tensor) -> dict[str, Tensor]:
@@ -116,14 +123,17 @@ class CIN(keras.layers.Layer):
                 both = ops.matmul(ops.transpose(x, (0, 2, 1, 3)), of_user["factors"])
                 first.append(ops.transpose(both, (0, 2, 1, 3)))
         x0 = parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
-        rows, kept = self.activation(sum(first)), []
-        for kernel, passed in zip(self.kernels[1:], self.passed):
+        rows, kept = self._rows(0, sum(first)), []
+        for k, (kernel, passed) in enumerate(zip(self.kernels[1:], self.passed), start=1):
             split = passed < rows.shape[-1]
             kept.append(rows[..., passed:] if split else rows)
-            rows = _sums(rows[..., :passed], x0, ops.cast(kernel, x0.dtype))
-            rows = self.activation(rows)
+            rows = self._rows(k, _sums(rows[..., :passed], x0, ops.cast(kernel, x0.dtype)))
         kept.append(rows)
         return ops.concatenate([ops.sum(each, axis=-2) for each in kept], axis=-1)
+
+    def _rows(self, k: int, sums: Tensor) -> Tensor:
+        """The rows of a layer from their sums over pairs."""
+        return self.activation(sums + ops.cast(self.biases[k], sums.dtype) if self.biases else sums)
 
 
 def _sums(left: Tensor, right: Tensor, kernel: Tensor) -> Tensor:

@@ -62,13 +62,15 @@ class GRU(keras.layers.Layer):
     Zhou et al. 2019, arXiv:1809.03672, equations 2 to 5: u = sigmoid(x W^u + h U^u + b^u),
     r = sigmoid(x W^r + h U^r + b^r), c = tanh(x W^h + r * (h U^h) + b^h) and
     h' = (1 - u) * h + u * c, from h = 0. With an attention a, one number a step, AIGRU (equation 9)
-    has a x for x, AGRU (equation 10) a for u, AUGRU (equations 11 and 12) a u for u. What is linear
-    in x is of no loop: it is computed once a user, however many candidates attend.
+    has a x for x, AGRU (equation 10) a for u, AUGRU (equations 11 and 12) a u for u. In the
+    authors' code, here `augru_keep`, 1 - a scales what is kept, 1 - u: a step of no attention is a
+    plain one. What is linear in x is of no loop: it is computed once a user, however many
+    candidates attend.
 
     Args:
         width: H, of the state.
         inputs: D, of a step's input.
-        kind: `gru`, `aigru`, `agru` or `augru`.
+        kind: `gru`, `aigru`, `agru`, `augru` or `augru_keep`.
 
     Shapes:
         projected (B, L, G H), of `project`, G = 3 or for `agru` 2; mask (B, L), a masked step
@@ -117,7 +119,7 @@ class GRU(keras.layers.Layer):
         # Time first; (L, B, 1, G H), and (L, B, N, 1) each.
         inputs = [ops.transpose(projected, (1, 0, 2))[:, :, None, :]]
         inputs.append(ops.transpose(weights, (2, 0, 1))[..., None])
-        if self.kind == "aigru":
+        if self.kind in ("aigru", "augru_keep"):
             inputs.append(ops.transpose(valid, (2, 0, 1))[..., None])
         kernel, bias = ops.cast(self.recurrent, dtype), ops.cast(self.bias, dtype)
 
@@ -132,7 +134,10 @@ class GRU(keras.layers.Layer):
             candidate = ops.tanh(gates[-1] + reset * of_state[-1])
             share = keep[0] if keep else weight
             if self.kind != "agru":
-                share = share * ops.sigmoid(gates[0] + of_state[0])
+                update = ops.sigmoid(gates[0] + of_state[0])
+                if self.kind == "augru_keep":
+                    update = 1.0 - (1.0 - weight) * (1.0 - update)
+                share = share * update
             return state + share * (candidate - state)
 
         first = ops.zeros((shape[0], shape[1], self.width), dtype)

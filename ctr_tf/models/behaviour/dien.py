@@ -25,8 +25,9 @@ class DIENConfig(InterestFields, ModelConfig):
     """Configuration of DIEN.
 
     Args:
-        recurrence: how attention enters the second GRU: `augru` (of the update gate), `agru` (in
-            its place), `aigru` (of the input), or `gru`, whose final state no candidate changes.
+        recurrence: how attention enters the second GRU: `augru` (of the update gate), `augru_keep`
+            (of the gate that keeps, as in the authors' code), `agru` (in its place), `aigru` (of
+            the input), or `gru`, whose final state no candidate changes.
         width: of the interests; that of a behaviour by default.
         evolution: width of the evolved interest; that of the interests by default.
         auxiliary: weight of the auxiliary loss; 0 for none.

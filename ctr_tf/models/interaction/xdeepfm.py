@@ -32,6 +32,8 @@ class XDeepFMConfig(DeepFields, ModelConfig):
         cin_activation: of its rows; the paper's equation has none.
         cin_split_half: whether half of the rows of each of its layers but the last go to the next
             layer alone, the others to the output alone.
+        cin_bias: whether its rows have a bias; the paper's equation has none, the authors' code
+            has one.
         units: hidden widths of the deep part.
         activation, batch_norm, dropout: of the deep part.
     """
@@ -40,6 +42,7 @@ class XDeepFMConfig(DeepFields, ModelConfig):
     cin_units: list[PositiveInt] = Field([64, 64], min_length=1)
     cin_activation: Literal["linear", "relu"] = "linear"
     cin_split_half: bool = False
+    cin_bias: bool = False
     units: list[PositiveInt] = Field([400, 400], min_length=1)
 
 
@@ -83,6 +86,7 @@ class XDeepFM(Body):
             config.cin_units,
             config.cin_activation,
             config.cin_split_half,
+            config.cin_bias,
             name="cin",
         )
         self.deep = deep_network(config, side_totals(widths))
