@@ -40,18 +40,20 @@ def test_attention_enters_each_step(rng, kind):
             np.testing.assert_allclose(found[b, n], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_full_attention_is_a_plain_gru_and_none_keeps_the_state(rng, kind):
+@pytest.mark.parametrize("kind, attends", [("aigru", 1.0), ("augru", 1.0), ("augru_keep", 0.0)])
+def test_attention_that_is_a_plain_gru(rng, kind, attends):
     gru, x, attention = build(rng, kind)
-    if kind != "agru":
-        plain = GRU(3, inputs=4)
-        plain.set_weights(gru.get_weights())
-        ones = gru(gru.project(x), MASK, np.ones_like(attention))
-        expected = plain(plain.project(x), MASK)
-        np.testing.assert_allclose(ones[:, 0], expected, atol=1e-6)
-    if kind != "aigru":
-        none = gru(gru.project(x), MASK, np.zeros_like(attention))
-        np.testing.assert_array_equal(none, np.zeros((4, 2, 3)))
+    plain = GRU(3, inputs=4)
+    plain.set_weights(gru.get_weights())
+    found = gru(gru.project(x), MASK, np.full_like(attention, attends))
+    np.testing.assert_allclose(found[:, 0], plain(plain.project(x), MASK), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["agru", "augru"])
+def test_no_attention_keeps_the_state(rng, kind):
+    gru, x, attention = build(rng, kind)
+    none = gru(gru.project(x), MASK, np.zeros_like(attention))
+    np.testing.assert_array_equal(none, np.zeros((4, 2, 3)))
 
 
 @pytest.mark.parametrize("kind", ["gru", *KINDS])
