@@ -9,6 +9,7 @@ goes on where it was. The page of a board is written anew whenever an entry is f
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -91,7 +92,8 @@ def train_board(name: str, board: Board, trainer: Trainer, options: argparse.Nam
                     rows.append(row)
                     page.write(options.output, name, board, rows)
             except BaseException:
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(wait=False, cancel_futures=True)
+                trainer.stop()
                 raise
     measure_rates(trainer, board, rows, options.rates, wanted)
     return page.write(options.output, name, board, rows)
@@ -143,6 +145,8 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
+    # An exception, so that the trainings under way end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     trainer = Trainer(options.workspace, options.jobs, options.max_steps)
     try:
         for name in options.boards:

@@ -96,6 +96,8 @@ class Trainer:
         if jobs > 1:
             self.environment |= dict.fromkeys(names, threads)
         self._rows = threading.Lock()
+        self._children: list[subprocess.Popen] = []
+        self._stopped = False
 
     def workspace(self, board: Board, entry: Entry, overrides: Sequence[str]) -> Workspace:
         """The workspace of one training."""
@@ -205,10 +207,21 @@ class Trainer:
         log = self.folder / f"{name}.log"
         start = time.monotonic()
         with log.open("w", encoding="utf-8") as said:
-            done = subprocess.run(command, env=self.environment, stdout=said, stderr=said)
+            if self._stopped:
+                raise RuntimeError(f"{name}: not started: trainings are being stopped")
+            child = subprocess.Popen(command, env=self.environment, stdout=said, stderr=said)
+            self._children.append(child)
+            code = child.wait()
+            self._children.remove(child)
             said.write(f"{time.monotonic() - start:.1f} s\n")
-        if done.returncode:
-            raise RuntimeError(f"{name}: failed with exit code {done.returncode}; see {log}")
+        if code:
+            raise RuntimeError(f"{name}: failed with exit code {code}; see {log}")
+
+    def stop(self) -> None:
+        """Ends the trainings under way, which are saved, and starts no more."""
+        self._stopped = True
+        for child in list(self._children):
+            child.terminate()
 
 
 @cache

@@ -3,6 +3,7 @@
 import csv
 import doctest
 import json
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -205,6 +206,18 @@ def test_what_is_not_finished_is_named(tmp_path):
     assert "Not finished: din." in text
 
 
+class Finished:
+    """A process that has ended."""
+
+    code = 0
+
+    def __init__(self, code=0):
+        self.code = code
+
+    def wait(self):
+        return self.code
+
+
 @pytest.fixture
 def trainer(tmp_path, monkeypatch):
     """A trainer of a small experiment, whose processes run within this one."""
@@ -224,13 +237,13 @@ def trainer(tmp_path, monkeypatch):
     (tmp_path / "fm.yaml").write_text(json.dumps(settings))
     started = []
 
-    def start(arguments, **options):
-        started.append(arguments)
-        with open(arguments[-1], encoding="utf-8") as file:
-            ours_run.main(json.load(file))
-        return SimpleNamespace(returncode=0)
+    class Process(Finished):
+        def __init__(self, arguments, **options):
+            started.append(arguments)
+            with open(arguments[-1], encoding="utf-8") as file:
+                ours_run.main(json.load(file))
 
-    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(run=start))
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(Popen=Process))
     found = runs.Trainer(tmp_path / "workspace")
     found.started = started
     return found
@@ -253,8 +266,27 @@ def test_a_training_is_kept(trainer, tmp_path):
 
 
 def test_a_failed_training_names_its_log(trainer, tmp_path, monkeypatch):
-    failed = SimpleNamespace(returncode=3)
-    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(run=lambda *_, **__: failed))
+    failed = SimpleNamespace(Popen=lambda *_, **__: Finished(3))
+    monkeypatch.setattr(runs, "subprocess", failed)
     board = Board(title="", configs=str(tmp_path), entries=["fm"])
     with pytest.raises(RuntimeError, match=r"fm-ctr_tf-\w+: failed with exit code 3; see .*\.log"):
         trainer.train(board, board.entries[0], OURS, [], 1)
+
+
+def test_stopping_ends_the_trainings_under_way_and_starts_no_more(trainer, tmp_path, monkeypatch):
+    class Endless(Finished):
+        def __init__(self, *_, **__):
+            self.terminated = threading.Event()
+            self.terminate = self.terminated.set
+            threading.Timer(0.05, trainer.stop).start()
+
+        def wait(self):
+            assert self.terminated.wait(10)
+            return 143
+
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(Popen=Endless))
+    board = Board(title="", configs=str(tmp_path), entries=["fm"])
+    with pytest.raises(RuntimeError, match="failed with exit code 143"):
+        trainer.train(board, board.entries[0], OURS, [], 1)
+    with pytest.raises(RuntimeError, match="not started: trainings are being stopped"):
+        trainer.train(board, board.entries[0], OURS, [], 2)
