@@ -85,13 +85,15 @@ class Cost:
         items: the item tower of all their candidates.
         candidate: what one candidate more costs, at N.
         single: both towers of one user and one candidate, SRP4CTR's efficiency-FLOPs.
+        row: what one user more with one candidate costs: `single` without what is of weights alone.
         parameters: trainable values, those of embedding and cached tables left out.
         tables: how many embedding tables there are of each width.
 
     Example:
-        >>> cost = Cost(Sizes(candidates=3), Flops(50), Flops(31), Flops(10), Flops(61), 0, {})
+        >>> user, items, candidate, single, row = map(Flops, (50, 31, 10, 61, 60))
+        >>> cost = Cost(Sizes(candidates=3), user, items, candidate, single, row, 0, {})
         >>> cost.folded.total, cost.row_wise.total, cost.once.total
-        (81, 183, 1)
+        (81, 181, 1)
     """
 
     sizes: Sizes
@@ -99,6 +101,7 @@ class Cost:
     items: Flops
     candidate: Flops
     single: Flops
+    row: Flops
     parameters: int
     tables: dict[int, int]
 
@@ -114,8 +117,8 @@ class Cost:
 
     @property
     def row_wise(self) -> Flops:
-        """Every candidate as a request of its own."""
-        return self.sizes.users * self.sizes.candidates * self.single
+        """One call with the user side tiled: every candidate is a row of its own."""
+        return self.single + (self.sizes.users * self.sizes.candidates - 1) * self.row
 
 
 def model_cost(model: CTRModel, sizes: Sizes = Sizes()) -> Cost:
@@ -142,6 +145,7 @@ def model_cost(model: CTRModel, sizes: Sizes = Sizes()) -> Cost:
     user, items = towers(sizes)
     one_user = replace(sizes, users=1)
     more = replace(one_user, candidates=sizes.candidates + 1)
+    one, two = (sum(towers(replace(sizes, users=b, candidates=1)), Flops()) for b in (1, 2))
     tables, vectors = model.embedder.tables, model.embedder.vectors.values()
     rows = {id(weight) for weight in [*(tables.weights if tables else []), *vectors]}
     return Cost(
@@ -149,7 +153,8 @@ def model_cost(model: CTRModel, sizes: Sizes = Sizes()) -> Cost:
         user,
         items,
         towers(more)[1] - towers(one_user)[1],
-        sum(towers(replace(one_user, candidates=1)), Flops()),
+        one,
+        two - one,
         sum(math.prod(w.shape) for w in model.trainable_weights if id(w) not in rows),
         dict(Counter(spec.width for spec in tables.specs.values()) if tables else {}),
     )

@@ -17,10 +17,10 @@ def print_cost(name: str, schema: Schema, cost: Cost, console: Console | None = 
         console: where to print; the standard output by default.
     """
     users = cost.sizes.users
-    calls = users * cost.sizes.candidates
+    rows = users * cost.sizes.candidates
     table = Table(
         title=f"{name}: {sizes_text(schema, cost.sizes)}",
-        caption=f"A candidate of the folded call: {cost.folded.total / calls:,.0f}, "
+        caption=f"A candidate of the folded call: {cost.folded.total / rows:,.0f}, "
         f"{cost.folded.total / cost.row_wise.total:.4f} of row by row.\n"
         f"Folded / one user, one candidate: {cost.folded.total / cost.single.total:.2f}.\n"
         f"{cost.parameters:,} parameters besides tables{_tables(cost.tables)}.",
@@ -37,7 +37,7 @@ def print_cost(name: str, schema: Schema, cost: Cost, console: Console | None = 
         ("item tower, once a call", cost.once, True),
         ("folded, one call", cost.folded, False),
         ("one user, one candidate", cost.single, False),
-        (f"row by row, {calls:,} calls", cost.row_wise, False),
+        (f"row by row, {rows:,} rows", cost.row_wise, False),
     ):
         numbers = (flops.products, flops.others, flops.total)
         table.add_row(part, *(f"{number:,}" for number in numbers), end_section=last)

@@ -1,18 +1,20 @@
 """The cost of every model: counted whole, and linear in candidates and users."""
 
 from ctr_tf.analysis.cost import Sizes, model_cost, tower_flops
+from ctr_tf.analysis.operations import Flops
 
 SIZES = {"length": 4, "values": 2, "words": 3, "session": 2}
 
 
 def test_candidates_add_up(model):
-    """What one more than three candidates cost, two more than one have cost twice."""
+    """What one more than three candidates cost, two more than one have cost twice; a tiled call."""
     cost = model_cost(model, Sizes(1, 3, **SIZES))
     assert cost.candidate.total > 0
     assert cost.single == cost.user + cost.once + cost.candidate
     assert cost.once.products >= 0 and cost.once.others >= 0
     assert cost.folded == cost.single + 2 * cost.candidate
-    assert cost.row_wise == 3 * cost.single
+    tiled = sum(tower_flops(model, Sizes(3, 1, **SIZES)), Flops())
+    assert cost.row_wise == tiled
     assert cost.folded.products <= cost.row_wise.products
     assert cost.folded.total <= cost.row_wise.total
 
