@@ -50,6 +50,8 @@ class Row:
     def samples_per_second(self) -> float | None:
         """The median rate of training; None where it was not measured."""
         found = [run.facts["samples_per_second"] for run in self.rates]
+        # A run of very few steps, all of which are traced, has none.
+        found = [rate for rate in found if rate]
         return median(found) if found else None
 
     @property
@@ -121,16 +123,17 @@ def table(rows: Sequence[Row], task: str) -> list[str]:
 def _page(name: str, board: Board, rows: Sequence[Row]) -> list[str]:
     ours = [row for row in rows if row.stack == OURS]
     seeds = max((len(row.runs) for row in rows), default=0)
-    versions = {k: v for row in rows for run in row.runs for k, v in run.facts["versions"].items()}
+    versions = {each for row in rows for run in row.runs for each in run.facts["versions"].items()}
+    tuned = ", each at the point of the grid with the best AUC on the validation split"
     lines = [
         f"# {board.title}",
         "",
         f"`python -m benchmarks.leaderboard --boards {name}`; `benchmarks/README.md` says what the "
-        f"columns are. Mean ± standard deviation of {seeds} seeds on the test split, each at the "
-        "point of the grid with the best AUC on the validation split.",
+        f"columns are. Mean ± standard deviation of {seeds} seeds on the test split"
+        f"{tuned * (len(board.points) > 1)}.",
         "",
         f"{os.cpu_count()} CPU cores, {platform.machine()}; "
-        + ", ".join(f"{key} {value}" for key, value in sorted(versions.items()))
+        + ", ".join(f"{key} {value}" for key, value in sorted(versions))
         + ".",
     ]
     for task in tasks_of(ours):
@@ -191,8 +194,8 @@ def _tuning(rows: Sequence[Row]) -> list[str]:
     lines += ["|---|---" + "|---" * len(points) + "|"]
     for row in rows:
         found = {trial.point: trial.value for trial in row.trials}
-        best = max(found.values())
-        cells = [f"{found[p]:.4f}" + " (best)" * (found[p] == best) for p in points]
+        chosen = row.runs[0].point
+        cells = [f"{found[p]:.4f}" + " (best)" * (p == chosen) for p in points]
         lines.append(f"| `{row.entry}` | {STACKS[row.stack]} | {' | '.join(cells)} |")
     return lines
 

@@ -35,7 +35,11 @@ def read_facts(path: Path) -> dict:
 
 
 def measure(path: Path, split: str) -> dict[str, dict]:
-    """Metrics of each task on a split, and counts of its rows; the same code for both sides."""
+    """Metrics of each task on a split, and counts of its rows; the same code for both sides.
+
+    Raises:
+        ValueError: a score is not finite, or the split has one class alone, and so no AUC.
+    """
     from ctr_tf import metrics
 
     tasks: dict[str, dict] = {}
@@ -45,9 +49,15 @@ def measure(path: Path, split: str) -> dict[str, dict]:
             label, score, user = (
                 found[f"{split}/{task}/{key}"] for key in ("label", "score", "user")
             )
+            try:
+                auc = metrics.auc(label, score)
+            except ValueError as error:
+                raise ValueError(f"{path}: {split}/{task}: {error}") from None
+            if auc.value is None:
+                raise ValueError(f"{path}: {split}/{task}: the AUC is {auc}")
             gauc = metrics.gauc(label, score, user)
             tasks[task] = {
-                "auc": metrics.auc(label, score).value,
+                "auc": auc.value,
                 "gauc": gauc.value,
                 "log_loss": metrics.log_loss(label, score).value,
                 "impressions": len(label),
@@ -69,7 +79,7 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def verdict(ours: Sequence[float], theirs: Sequence[float]) -> str:
+def verdict(ours: Sequence[float | None], theirs: Sequence[float | None]) -> str:
     """Whether ours are below theirs by more than the larger of the two deviations.
 
     Example:
@@ -77,7 +87,11 @@ def verdict(ours: Sequence[float], theirs: Sequence[float]) -> str:
         '-0.0050 (spread 0.0100): within'
         >>> verdict([0.70, 0.70], [0.72, 0.72])
         '-0.0200 (spread 0.0000): below'
+        >>> verdict([None], [None])
+        'undefined'
     """
+    if None in (*ours, *theirs):
+        return "undefined"
     (mean, deviation), (their_mean, their_deviation) = spread(ours), spread(theirs)
     difference, largest = mean - their_mean, max(deviation, their_deviation)
     found = "within" if abs(difference) <= largest else "above" if difference > 0 else "below"
