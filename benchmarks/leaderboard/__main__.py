@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -27,6 +28,7 @@ from benchmarks.leaderboard.runs import OURS, PEER, ROOT, Trainer, best_point
 from ctr_tf.config_base import check_known
 
 MOST_RATES = 5
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def train_row(
@@ -60,10 +62,10 @@ def train_row(
 def train_board(name: str, board: Board, trainer: Trainer, options: argparse.Namespace) -> Path:
     """Trains what is missing of a board and writes its page, whose path it returns."""
     asked = options.entries or [entry.name for entry in board.entries]
-    trainer.prepare(board)
     every = [(entry, OURS) for entry in board.entries]
     every += [(entry, PEER) for entry in board.entries if entry.name in board.peers]
     wanted = [each for each in every if each[0].name in asked and each[1] in options.stacks]
+    trainer.prepare(board, peer=any(stack == PEER for _, stack in wanted))
     rows = [
         train_row(trainer, board, entry, stack, False, lambda: None)
         for entry, stack in every
@@ -119,8 +121,8 @@ def measure_rates(
             if rate is None:
                 continue
             row.rates.append(rate)
-            if start:
-                speed = rate.facts["samples_per_second"]
+            speed = rate.facts["samples_per_second"]
+            if start and speed:
                 print(f"{row.entry} ({row.stack}): {speed:,.0f} samples/s", flush=True)
 
 
@@ -134,8 +136,12 @@ def main() -> None:
     parser.add_argument("--boards", nargs="+", choices=every, default=list(every))
     parser.add_argument("--entries", nargs="+", help="of every board named; all by default")
     parser.add_argument("--stacks", nargs="+", choices=[OURS, PEER], default=[OURS, PEER])
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, on shared cores")
-    parser.add_argument("--max-steps", type=int, help="a bound for a trial of everything")
+    parser.add_argument(
+        "--jobs", type=positive, default=1, help="trainings at a time, on shared cores"
+    )
+    parser.add_argument(
+        "--max-steps", type=positive, help="a bound for a trial of everything; with --output"
+    )
     parser.add_argument(
         "--rates",
         type=int,
@@ -143,8 +149,10 @@ def main() -> None:
         default=0,
         help="short trainings of each, for samples/s and FLOPs; nothing else may run",
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if options.max_steps and options.output == RESULTS:
+        parser.error("--max-steps: name an --output, a trial is no result")
     # An exception, so that the trainings under way end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     trainer = Trainer(options.workspace, options.jobs, options.max_steps)
@@ -154,9 +162,19 @@ def main() -> None:
             for entry in options.entries or ():
                 check_known(("--entries",), "row", entry, known)
             print(train_board(name, every[name], trainer, options))
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        trainer.stop()
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, of the command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -81,7 +82,7 @@ class Trainer:
 
     Args:
         root: the workspace.
-        jobs: trainings at a time, which share the cores.
+        jobs: trainings at a time, which share the cores; those that measure the speed have all.
         max_steps: a bound on each training, for a trial of a board.
     """
 
@@ -92,9 +93,7 @@ class Trainer:
         self.bound = [f"train.max_steps={max_steps}"] if max_steps else []
         threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-        self.environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        if jobs > 1:
-            self.environment |= dict.fromkeys(names, threads)
+        self.shared = dict.fromkeys(names, threads) if jobs > 1 else {}
         self._rows = threading.Lock()
         self._children: list[subprocess.Popen] = []
         self._stopped = False
@@ -105,13 +104,18 @@ class Trainer:
         everything = [*board.set, *entry.set, *overrides, *self.bound]
         return Workspace(self.root, load(config, everything))
 
-    def prepare(self, board: Board) -> None:
-        """Fetches and prepares the data of all entries."""
+    def prepare(self, board: Board, peer: bool) -> None:
+        """Fetches and prepares the data of all entries.
+
+        Args:
+            board: of the entries.
+            peer: whether the other library's environment is made too.
+        """
         for entry in board.entries:
             workspace = self.workspace(board, entry, [])
             stages.fetch(workspace)
             stages.prepare(workspace)
-        if board.peers:
+        if peer:
             # Before trainings run beside each other.
             _environment()
 
@@ -176,7 +180,7 @@ class Trainer:
             }
         else:
             spec["rows"] = str(self._peer_rows(workspace))
-        self._start(name, stack, spec | {"output": str(path)})
+        self._start(name, stack, spec | {"output": str(path)}, self.shared if splits else {})
         return path
 
     def _peer_spec(self, workspace: Workspace) -> dict:
@@ -198,19 +202,28 @@ class Trainer:
                 rows.save(path, rows.convert(workspace.prepared))
         return path
 
-    def _start(self, name: str, stack: str, spec: dict) -> None:
+    def _start(self, name: str, stack: str, spec: dict, variables: dict[str, str]) -> None:
         file = write_text(self.folder / f"{name}.spec.json", json.dumps(spec, indent=2))
         command = [sys.executable, "-m", "benchmarks.leaderboard.ours_run", str(file)]
         if stack == PEER:
             command = [str(_environment()), str(Path(__file__).with_name("fuxictr_run.py"))]
             command.append(str(file))
         log = self.folder / f"{name}.log"
-        start = time.monotonic()
-        with log.open("w", encoding="utf-8") as said:
+        with log.open("a", encoding="utf-8") as said:
+            try:
+                # The child has it too, by its output, and keeps it where this process is killed.
+                fcntl.flock(said, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RuntimeError(f"{name}: another process trains it; see {log}") from None
             if self._stopped:
                 raise RuntimeError(f"{name}: not started: trainings are being stopped")
-            child = subprocess.Popen(command, env=self.environment, stdout=said, stderr=said)
+            said.truncate(0)
+            start = time.monotonic()
+            own = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+            child = subprocess.Popen(command, env=own, stdout=said, stderr=said)
             self._children.append(child)
+            if self._stopped:
+                child.terminate()
             code = child.wait()
             self._children.remove(child)
             said.write(f"{time.monotonic() - start:.1f} s\n")

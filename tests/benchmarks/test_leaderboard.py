@@ -2,7 +2,9 @@
 
 import csv
 import doctest
+import fcntl
 import json
+import os
 import threading
 from types import SimpleNamespace
 
@@ -89,6 +91,21 @@ def test_metrics_of_a_run(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    ("label", "score", "message"),
+    [
+        ([1, 1], [0.5, 0.4], r"test/like: the AUC is undefined \(one class only: 2 positives"),
+        ([1, 0], [0.5, np.nan], "test/like: .*scores"),
+    ],
+)
+def test_a_run_without_an_auc_is_an_error_that_names_its_file(tmp_path, label, score, message):
+    columns = {"label": label, "score": score, "user": [0, 0]}
+    arrays = {f"test/like/{key}": np.array(value) for key, value in columns.items()}
+    scores.save(tmp_path / "run.npz", arrays, {})
+    with pytest.raises(ValueError, match=f"run.npz: {message}"):
+        scores.measure(tmp_path / "run.npz", "test")
+
+
 def test_the_best_point_is_that_of_validation(tmp_path):
     trials = [write_run(tmp_path, point=(f"p={wins}",), wins=wins) for wins in (0, 2, 1)]
     assert [run.value for run in trials] == [0.0, 1.0, 0.5]
@@ -171,6 +188,33 @@ def test_pages(tmp_path):
     assert len(records) == 9
     # A point that was not chosen is not measured on the test split.
     assert {(row["chosen"], row["auc"] != "") for row in records} == {("1", True), ("0", False)}
+
+
+def test_one_of_equal_points_is_the_best(tmp_path):
+    points = ("p=1",), ("p=2",)
+    row = Row("fm", OURS, trials=[write_run(tmp_path, point=point) for point in points])
+    row.runs = row.trials[:1]
+    text = page.write(tmp_path, "small", BOARD, [row]).read_text(encoding="utf-8")
+    assert "| `fm` | ctr_tf | 0.5000 (best) | 0.5000 |" in text
+    assert "each at the point of the grid with the best AUC" in text
+
+
+def test_a_page_names_every_version_and_no_grid_where_there_is_none(tmp_path):
+    row = Row("fm", OURS, runs=[write_run(tmp_path, point=(), seed=seed) for seed in (1, 2)])
+    row.runs[1].facts["versions"] = {"x": "2", "w": "3"}
+    board = BOARD.model_copy(update={"grid": {}})
+    text = page.write(tmp_path, "small", board, [row]).read_text(encoding="utf-8")
+    assert "; w 3, x 1, x 2." in text
+    assert "of 2 seeds on the test split." in text and "point of the grid" not in text
+
+
+def test_undefined_gauc_is_said_beside_the_peers(tmp_path):
+    rows = rows_of(tmp_path)
+    for row in rows:
+        for run in row.runs:
+            run.test["like"]["gauc"] = None
+    text = page.write(tmp_path, "small", BOARD, rows).read_text(encoding="utf-8")
+    assert "): below | undefined | undefined | undefined | 1,234 |" in text
 
 
 def test_costs_are_drawn(tmp_path):
@@ -271,6 +315,58 @@ def test_a_failed_training_names_its_log(trainer, tmp_path, monkeypatch):
     board = Board(title="", configs=str(tmp_path), entries=["fm"])
     with pytest.raises(RuntimeError, match=r"fm-ctr_tf-\w+: failed with exit code 3; see .*\.log"):
         trainer.train(board, board.entries[0], OURS, [], 1)
+
+
+def test_the_speed_is_measured_on_all_cores(trainer, tmp_path, monkeypatch):
+    given = []
+
+    def start(arguments, env, **options):
+        given.append(env)
+        return Finished()
+
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(Popen=start))
+    board = Board(title="", configs=str(tmp_path), entries=["fm"])
+    both = runs.Trainer(tmp_path / "workspace", jobs=2)
+    both.train(board, board.entries[0], OURS, [], 1)
+    both.rate(board, board.entries[0], OURS, 1)
+    threads = [env.get("TF_NUM_INTRAOP_THREADS") for env in given]
+    own = os.environ.get("TF_NUM_INTRAOP_THREADS")
+    assert threads == [str(max(1, len(os.sched_getaffinity(0)) // 2)), own]
+
+
+def test_what_another_process_trains_is_left_to_it(trainer, tmp_path):
+    board = Board(title="", configs=str(tmp_path), entries=["fm"])
+    run = trainer.train(board, board.entries[0], OURS, [], 1)
+    run.path.unlink()
+    with run.path.with_suffix(".log").open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        with pytest.raises(RuntimeError, match=r"fm-ctr_tf-\w+: another process trains it; see"):
+            trainer.train(board, board.entries[0], OURS, [], 1)
+    assert len(trainer.started) == 1
+
+
+def test_the_environment_of_the_peer_is_made_where_it_is_asked_for(trainer, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(runs, "_environment", lambda: made.append(PEER))
+    board = Board(title="", configs=str(tmp_path), entries=["fm"], peers=["fm"])
+    trainer.prepare(board, peer=False)
+    assert made == []
+    trainer.prepare(board, peer=True)
+    assert made == [PEER]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-steps", "3"], "--max-steps: name an --output, a trial is no result"),
+        (["--jobs", "0"], "--jobs: must be at least 1, got 0"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr("sys.argv", ["leaderboard", *arguments])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert message in capsys.readouterr().err
 
 
 def test_stopping_ends_the_trainings_under_way_and_starts_no_more(trainer, tmp_path, monkeypatch):
