@@ -183,7 +183,7 @@ def test_the_configs_prepare_the_published_split(tmp_path, small, config, positi
     assert found["test.csv:2"]["features/country_of_birth_self"] == [""]
 
 
-def test_no_input_of_the_configs_tells_a_label():
+def test_the_labels_are_no_inputs_of_the_configs():
     features = load(CONFIGS / "mmoe.yaml").log.features
     labels = {"income", "marital_stat", "education", "instance_weight"}
     assert set(features) == set(COLUMNS) - labels
@@ -204,6 +204,15 @@ def test_real_census_income(tmp_path):
             header, *values = csv.reader(file)
         assert len(values) == rows and header == list(COLUMNS)
         tables[table] = dict(zip(header, map(Counter, zip(*values))))
+        told = Counter(
+            row[COLUMNS.index("marital_stat")]
+            for row in values
+            if "never marr" in row[COLUMNS.index("detailed_household_and_family_stat")]
+        )
+        # Of one value alone: the comment of the configs has the share.
+        assert list(told) == ["Never married"]
+        share = told.total() / tables[table]["marital_stat"]["Never married"]
+        assert share == pytest.approx(0.80, abs=0.005)
     # Counted with awk over the published files, the last two over their odd and even lines.
     for column, value, counts in (
         ("income", "50000+", (12_382, 3_131, 3_055)),
