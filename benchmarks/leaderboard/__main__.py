@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.leaderboard import page
-from benchmarks.leaderboard.board import Board, Entry, boards
+from benchmarks.leaderboard.board import OURS, PEER, Board, Entry, boards
 from benchmarks.leaderboard.page import Row
-from benchmarks.leaderboard.runs import OURS, PEER, ROOT, Trainer, best_point
+from benchmarks.leaderboard.runs import ROOT, Trainer, best_point
 from ctr_tf.config_base import check_known
 
 MOST_RATES = 5
@@ -62,8 +62,7 @@ def train_row(
 def train_board(name: str, board: Board, trainer: Trainer, options: argparse.Namespace) -> Path:
     """Trains what is missing of a board and writes its page, whose path it returns."""
     asked = options.entries or [entry.name for entry in board.entries]
-    every = [(entry, OURS) for entry in board.entries]
-    every += [(entry, PEER) for entry in board.entries if entry.name in board.peers]
+    every = [(board.entry(name), stack) for name, stack in board.rows]
     wanted = [each for each in every if each[0].name in asked and each[1] in options.stacks]
     trainer.prepare(board, peer=any(stack == PEER for _, stack in wanted))
     rows = [

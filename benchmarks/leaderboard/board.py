@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from ctr_tf.config_base import Config, check_known
 
 BOARDS = Path(__file__).parent / "boards.yaml"
+OURS, PEER = "ctr_tf", "fuxictr"
 
 
 class Entry(Config):
@@ -83,6 +84,13 @@ class Board(Config):
         """The points of the grid, as overrides."""
         keys = [[f"{key}={value}" for value in values] for key, values in self.grid.items()]
         return [list(point) for point in itertools.product(*keys)]
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """What is trained: entry and stack, ours before the other library's."""
+        names = [entry.name for entry in self.entries]
+        ours = [(name, OURS) for name in names]
+        return ours + [(name, PEER) for name in names if name in self.peers]
 
     def entry(self, name: str) -> Entry:
         """The entry of that name.

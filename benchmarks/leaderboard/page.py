@@ -12,8 +12,8 @@ from statistics import median
 import numpy as np
 
 from benchmarks.files import write_csv, write_text
-from benchmarks.leaderboard.board import Board
-from benchmarks.leaderboard.runs import OURS, PEER, Run
+from benchmarks.leaderboard.board import OURS, PEER, Board
+from benchmarks.leaderboard.runs import Run
 from benchmarks.leaderboard.scores import METRICS, spread, verdict
 
 STACKS = {OURS: "ctr_tf", PEER: "FuxiCTR"}
@@ -95,6 +95,8 @@ def write(folder: Path, name: str, board: Board, rows: Sequence[Row]) -> Path:
         rows: those that are finished.
     """
     check_same_rows(rows)
+    # In whatever order they were finished.
+    rows = sorted(rows, key=lambda row: board.rows.index((row.entry, row.stack)))
     file = folder / f"leaderboard_{name}"
     write_csv(file.with_suffix(".csv"), COLUMNS, _records(rows))
     ours = [row for row in rows if row.stack == OURS]
@@ -102,7 +104,8 @@ def write(folder: Path, name: str, board: Board, rows: Sequence[Row]) -> Path:
     if plotted:
         from benchmarks.leaderboard.plot import draw
 
-        draw(file.with_suffix(".svg"), board.title, plotted)
+        tasks = {task: of_task(plotted, task) for task in tasks_of(plotted)}
+        draw(file.with_suffix(".svg"), board.title, tasks)
     return write_text(file.with_suffix(".md"), "\n".join(_page(name, board, rows)) + "\n")
 
 
@@ -139,8 +142,11 @@ def _page(name: str, board: Board, rows: Sequence[Row]) -> list[str]:
     for task in tasks_of(ours):
         run = of_task(ours, task)[0].runs[0]
         lines += ["", f"## {task}", "", _counts(run.test[task]), "", *table(ours, task)]
-    unfinished = [entry.name for entry in board.entries]
-    unfinished = [entry for entry in unfinished if entry not in [row.entry for row in ours]]
+    unfinished = [
+        f"`{entry}` ({STACKS[stack]})"
+        for entry, stack in board.rows
+        if (entry, stack) not in [(row.entry, row.stack) for row in rows]
+    ]
     lines += ["", f"Not finished: {', '.join(unfinished)}."] if unfinished else []
     lines += _beside(rows)
     return lines + _tuning(rows)

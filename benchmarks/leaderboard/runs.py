@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.files import write_text
 from benchmarks.leaderboard import rows
-from benchmarks.leaderboard.board import Board, Entry
+from benchmarks.leaderboard.board import OURS, PEER, Board, Entry
 from benchmarks.leaderboard.scores import measure, read_facts
 from benchmarks.leaderboard.translate import peer_arguments, peer_training
 from benchmarks.training import environment
@@ -25,7 +25,6 @@ from ctr_tf.config import fingerprint, load
 from ctr_tf.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
-OURS, PEER = "ctr_tf", "fuxictr"
 VALIDATION, TEST = "validation", "test"
 RATE_STEPS = 150
 """Of the trainings that measure the speed."""

@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.leaderboard import __main__ as command
 from benchmarks.leaderboard import board, ours_run, page, runs, scores
-from benchmarks.leaderboard.board import Board, Entry, boards
+from benchmarks.leaderboard.board import OURS, PEER, Board, Entry, boards
 from benchmarks.leaderboard.page import Row
-from benchmarks.leaderboard.runs import OURS, PEER, Run
+from benchmarks.leaderboard.runs import Run
 from ctr_tf.config import load
 from ctr_tf.config_base import SettingError
 from ctr_tf.schema import Schema
@@ -229,13 +229,20 @@ def test_costs_are_drawn(tmp_path):
 
 
 def test_a_row_stands_in_the_tables_of_its_tasks(tmp_path):
-    alone = Row("a", OURS, runs=[write_run(tmp_path, "a", wins=1, task="income")])
-    other = Row("b", OURS, runs=[write_run(tmp_path, "b", wins=2, task="married")])
+    alone = Row("fm", OURS, runs=[write_run(tmp_path, "fm", wins=1, task="income")])
+    other = Row("din", OURS, runs=[write_run(tmp_path, "din", wins=2, task="married")])
     rows = [alone, other]
     assert page.tasks_of(rows) == ["income", "married"]
-    assert [row.entry for row in page.of_task(rows, "married")] == ["b"]
-    assert len(page.table(rows, "income")) == 3
-    page.check_same_rows(rows)
+    assert [row.entry for row in page.of_task(rows, "married")] == ["din"]
+    for row in rows:
+        row.rates = row.runs
+        row.runs[0].facts["cost"] = {"folded": 2e6, "row_wise": 8e6}
+    page.write(tmp_path, "small", BOARD, rows)
+    for task, entry in (("income", "fm"), ("married", "din")):
+        (line,) = page.table(rows, task)[2:]
+        assert line.startswith(f"| `{entry}` | ")
+    drawn = (tmp_path / "leaderboard_small.svg").read_text(encoding="utf-8")
+    assert "AUC of income" in drawn and "AUC of married" in drawn
 
 
 def test_different_test_rows_are_an_error(tmp_path):
@@ -247,7 +254,17 @@ def test_different_test_rows_are_an_error(tmp_path):
 
 def test_what_is_not_finished_is_named(tmp_path):
     text = page.write(tmp_path, "small", BOARD, rows_of(tmp_path)[:1]).read_text(encoding="utf-8")
-    assert "Not finished: din." in text
+    assert "Not finished: `din` (ctr_tf), `fm` (FuxiCTR)." in text
+
+
+def test_rows_are_in_the_order_of_the_board_whichever_is_finished_first(tmp_path):
+    rows = rows_of(tmp_path)
+    first = page.write(tmp_path / "a", "small", BOARD, rows).with_suffix(".csv")
+    second = page.write(tmp_path / "b", "small", BOARD, rows[::-1]).with_suffix(".csv")
+    assert first.read_text() == second.read_text()
+    with first.open(encoding="utf-8") as file:
+        order = [(row["model"], row["stack"]) for row in csv.DictReader(file)]
+    assert list(dict.fromkeys(order)) == [("fm", OURS), ("din", OURS), ("fm", PEER)]
 
 
 class Finished:
