@@ -59,8 +59,16 @@ def train_row(
     return None if None in row.runs else row
 
 
-def train_board(name: str, board: Board, trainer: Trainer, options: argparse.Namespace) -> Path:
-    """Trains what is missing of a board and writes its page, whose path it returns."""
+def train_board(
+    name: str, board: Board, trainer: Trainer, options: argparse.Namespace
+) -> tuple[Path, int]:
+    """Trains what is missing of a board and writes its page.
+
+    A training that fails ends its row alone.
+
+    Returns:
+        the page, and how many rows failed.
+    """
     asked = options.entries or [entry.name for entry in board.entries]
     every = [(board.entry(name), stack) for name, stack in board.rows]
     wanted = [each for each in every if each[0].name in asked and each[1] in options.stacks]
@@ -71,7 +79,7 @@ def train_board(name: str, board: Board, trainer: Trainer, options: argparse.Nam
         if (entry, stack) not in wanted
     ]
     # Those of earlier calls stay on the page.
-    rows = [row for row in rows if row]
+    rows, failed = [row for row in rows if row], 0
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console()) as progress:
         each = len(board.points) + len(board.seeds) - 1
@@ -84,7 +92,12 @@ def train_board(name: str, board: Board, trainer: Trainer, options: argparse.Nam
             ]
             try:
                 for future in as_completed(futures):
-                    row = future.result()
+                    try:
+                        row = future.result()
+                    except RuntimeError as error:
+                        failed += 1
+                        progress.console.print(f"error: {error}")
+                        continue
                     found = ", ".join(
                         f"{task} {np.mean(row.values(task, 'auc')):.4f}"
                         for task in row.runs[0].test
@@ -97,7 +110,7 @@ def train_board(name: str, board: Board, trainer: Trainer, options: argparse.Nam
                 trainer.stop()
                 raise
     measure_rates(trainer, board, rows, options.rates, wanted)
-    return page.write(options.output, name, board, rows)
+    return page.write(options.output, name, board, rows), failed
 
 
 def measure_rates(
@@ -155,17 +168,22 @@ def main() -> None:
     # An exception, so that the trainings under way end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     trainer = Trainer(options.workspace, options.jobs, options.max_steps)
+    failures = 0
     try:
         for name in options.boards:
             known = [entry.name for entry in every[name].entries]
             for entry in options.entries or ():
                 check_known(("--entries",), "row", entry, known)
-            print(train_board(name, every[name], trainer, options))
+            written, failed = train_board(name, every[name], trainer, options)
+            failures += failed
+            print(written)
     except (ValueError, RuntimeError, OSError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     finally:
         trainer.stop()
+    if failures:
+        sys.exit(2)
 
 
 def positive(text: str) -> int:

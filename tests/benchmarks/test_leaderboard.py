@@ -155,6 +155,30 @@ def test_an_unfinished_entry_is_left_out_unless_it_is_asked_for(tmp_path):
     assert trainer.trained == []
 
 
+def test_a_training_that_fails_ends_its_row_alone(tmp_path, capsys):
+    class Failing(FakeTrainer):
+        def prepare(self, board, peer):
+            pass
+
+        def rate(self, *_):
+            pass
+
+        def train(self, board, entry, *given):
+            *_, start = given
+            if start and entry.name == "fm":
+                raise RuntimeError("fm: failed with exit code 1")
+            return super().train(board, entry, *given)
+
+    options = SimpleNamespace(
+        entries=None, stacks=[OURS], jobs=1, rates=0, output=tmp_path / "results"
+    )
+    path, failed = command.train_board("small", BOARD, Failing(tmp_path), options)
+    assert failed == 1 and "error: fm: failed with exit code 1" in capsys.readouterr().out
+    text = path.read_text(encoding="utf-8")
+    assert "| `din` | 1.0000 ± 0.0000 | " in text
+    assert "Not finished: `fm` (ctr_tf), `fm` (FuxiCTR)." in text
+
+
 def rows_of(tmp_path):
     found = []
     for entry, stack, wins in (("fm", OURS, 1), ("din", OURS, 2), ("fm", PEER, 2)):
