@@ -9,6 +9,7 @@ goes on where it was. The page of a board is written anew whenever an entry is f
 from __future__ import annotations
 
 import argparse
+import itertools
 import signal
 import subprocess
 import sys
@@ -170,10 +171,10 @@ def main() -> None:
     trainer = Trainer(options.workspace, options.jobs, options.max_steps)
     failures = 0
     try:
+        for name, entry in itertools.product(options.boards, options.entries or ()):
+            known = [each.name for each in every[name].entries]
+            check_known((name, "entries"), "row", entry, known)
         for name in options.boards:
-            known = [entry.name for entry in every[name].entries]
-            for entry in options.entries or ():
-                check_known(("--entries",), "row", entry, known)
             written, failed = train_board(name, every[name], trainer, options)
             failures += failed
             print(written)

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -401,10 +402,17 @@ def test_the_environment_of_the_peer_is_made_where_it_is_asked_for(trainer, tmp_
     [
         (["--max-steps", "3"], "--max-steps: name an --output, a trial is no result"),
         (["--jobs", "0"], "--jobs: must be at least 1, got 0"),
+        (
+            ["--boards", "movielens_1m", "census_income", "--entries", "fm"],
+            "census_income.entries: no row 'fm'; rows: income",
+        ),
     ],
 )
-def test_a_wrong_command_line_is_refused(monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr("sys.argv", ["leaderboard", *arguments])
+def test_a_wrong_command_line_is_refused(tmp_path, monkeypatch, capsys, arguments, message):
+    """Before anything is trained."""
+    monkeypatch.setattr(command, "train_board", None)
+    monkeypatch.setattr(command, "signal", Mock())
+    monkeypatch.setattr("sys.argv", ["leaderboard", "--workspace", str(tmp_path), *arguments])
     with pytest.raises(SystemExit):
         command.main()
     assert message in capsys.readouterr().err
