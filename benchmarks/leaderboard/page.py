@@ -154,7 +154,7 @@ def _page(name: str, board: Board, rows: Sequence[Row]) -> list[str]:
 
 def _counts(found: dict) -> str:
     text = f"{found['impressions']:,} test impressions, {found['positives']:,} positive"
-    if found["users_one_class"] is None:
+    if not found["users"]:
         return f"{text}."
     one_class = f"{found['users_one_class']:,} of whom have one class and no AUC"
     return f"{text}, of {found['users']:,} users, {one_class}."

@@ -20,7 +20,8 @@ def save(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:
 
     Args:
         path: of the file.
-        arrays: `<split>/<task>/score`, `/label` and `/user`, (M,) each: of counted impressions.
+        arrays: `<split>/<task>/score`, `/label` and `/user`, (M,) each: of counted impressions;
+            the user is a number, negative where there is none.
         facts: of the run, for JSON.
     """
     partial = path.with_name(f".{path.name}")
@@ -62,8 +63,8 @@ def measure(path: Path, split: str) -> dict[str, dict]:
                 "log_loss": metrics.log_loss(label, score).value,
                 "impressions": len(label),
                 "positives": int(label.sum()),
-                "users": len(np.unique(user)),
-                "users_one_class": gauc.details.get("users_left_out"),
+                "users": len(np.unique(user[user >= 0])),
+                "users_one_class": gauc.details["users_left_out"],
             }
     return tasks
 

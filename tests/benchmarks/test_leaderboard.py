@@ -92,6 +92,24 @@ def test_metrics_of_a_run(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_rows_without_a_user_have_no_gauc(tmp_path):
+    columns = {"label": [1, 0, 0], "score": [0.9, 0.8, 0.1], "user": [-1, -1, -1]}
+    arrays = {
+        f"{split}/income/{key}": np.array(value)
+        for split in ("validation", "test")
+        for key, value in columns.items()
+    }
+    facts = {"parameters": 7, "versions": {}, "samples_per_second": None}
+    scores.save(tmp_path / "run.npz", arrays, facts)
+    run = Run(OURS, "fm", (), 1, tmp_path / "run.npz")
+    row = Row("fm", OURS, [run], [run], [run])
+    assert (run.test["income"]["gauc"], run.test["income"]["users"]) == (None, 0)
+    text = page.write(tmp_path, "small", BOARD, [row]).read_text(encoding="utf-8")
+    assert "\n3 test impressions, 1 positive.\n" in text
+    assert "| `fm` | 1.0000 ± 0.0000 | undefined | " in text
+    assert text.count("| 7 |  |  |  |") == 1
+
+
 @pytest.mark.parametrize(
     ("label", "score", "message"),
     [
