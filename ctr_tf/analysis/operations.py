@@ -19,7 +19,7 @@ BY_OUTPUT = {
     *("Add", "AddV2", "BiasAdd", "Div", "DivNoNan", "FloorDiv", "FloorMod", "Mul", "MulNoNan"),
     *("Pow", "RealDiv", "SquaredDifference", "Sub", "Xdivy", "Xlogy"),
     *("Abs", "Ceil", "Floor", "Maximum", "Minimum", "Neg", "Reciprocal", "Round", "Sign"),
-    *("Cos", "Erf", "Exp", "Expm1", "Log", "Log1p", "Rsqrt", "Sin", "Sqrt", "Square"),
+    *("Cos", "Erf", "Erfc", "Exp", "Expm1", "Log", "Log1p", "Rsqrt", "Sin", "Sqrt", "Square"),
     *("Elu", "LeakyRelu", "Relu", "Relu6", "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh"),
     *("Equal", "Greater", "GreaterEqual", "IsFinite", "IsInf", "IsNan", "Less", "LessEqual"),
     "NotEqual",

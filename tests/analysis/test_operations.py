@@ -41,6 +41,8 @@ FLOPS = {
     "outer product": (lambda: tf.einsum("bi,bj->bij", A, A), Flops(0, 2 * 3 * 3)),
     "broadcast": (lambda: BATCH * A, Flops(0, 5 * 2 * 3)),
     "function": (lambda: tf.math.tanh(A), Flops(0, 2 * 3)),
+    # x / 2 times erfc(-x / sqrt(2)): three products, a sign, a function.
+    "gelu": (lambda: tf.nn.gelu(A), Flops(0, 5 * 2 * 3)),
     "comparison": (lambda: A > 0.0, Flops(0, 2 * 3)),
     "reduction": (lambda: tf.reduce_sum(A, axis=1), Flops(0, 2 * 3)),
     "segments": (lambda: tf.math.segment_sum(B, [0, 0, 1]), Flops(0, 3 * 4)),
