@@ -99,9 +99,14 @@ class Trainer:
 
     def workspace(self, board: Board, entry: Entry, overrides: Sequence[str]) -> Workspace:
         """The workspace of one training."""
+        return Workspace(self.root, load(*self._experiment(board, entry, overrides)))
+
+    def _experiment(
+        self, board: Board, entry: Entry, overrides: Sequence[str]
+    ) -> tuple[Path, list[str]]:
+        """The configuration of one training, and all that differs from it."""
         config = ROOT / board.configs / f"{entry.config}.yaml"
-        everything = [*board.set, *entry.set, *overrides, *self.bound]
-        return Workspace(self.root, load(config, everything))
+        return config, [*board.set, *entry.set, *overrides, *self.bound]
 
     def prepare(self, board: Board, peer: bool) -> None:
         """Fetches and prepares the data of all entries.
@@ -110,9 +115,11 @@ class Trainer:
             board: of the entries.
             peer: whether the other library's environment is made too.
         """
-        for entry in board.entries:
-            workspace = self.workspace(board, entry, [])
+        workspaces = [self.workspace(board, entry, []) for entry in board.entries]
+        # A dataset that is there is hashed: once, not for every entry.
+        for workspace in {own.experiment.dataset: own for own in workspaces}.values():
             stages.fetch(workspace)
+        for workspace in workspaces:
             stages.prepare(workspace)
         if peer:
             # Before trainings run beside each other.
@@ -171,10 +178,11 @@ class Trainer:
         if path.exists() or not start:
             return path if path.exists() else None
         if stack == OURS:
+            config, everything = self._experiment(board, entry, overrides)
             spec |= {
                 "workspace": str(self.root),
-                "config": str(ROOT / board.configs / f"{entry.config}.yaml"),
-                "overrides": [*board.set, *entry.set, *overrides, *self.bound],
+                "config": str(config),
+                "overrides": everything,
                 "candidates": 0 if splits else CANDIDATES,
             }
         else:
