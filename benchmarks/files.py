@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -15,6 +17,14 @@ def write_text(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
     partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], compressed: bool = False) -> Path:
+    """Writes arrays as an `.npz`; returns its path."""
+    partial = path.with_name(f".{path.name}")
+    (np.savez_compressed if compressed else np.savez)(partial, **arrays)
     os.replace(partial, path)
     return path
 

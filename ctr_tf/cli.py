@@ -185,6 +185,7 @@ def score(
 
 @app.command()
 def models(
+    context: typer.Context,
     flops: Annotated[
         Path | None,
         typer.Option(metavar="CONFIG", help="What a request costs this experiment's model."),
@@ -212,6 +213,9 @@ def models(
             session=session,
         )
         return
+    for name in context.params:
+        if context.get_parameter_source(name).name == "COMMANDLINE":
+            raise typer.BadParameter("is of --flops CONFIG", param_hint=f"--{name.strip('_')}")
     table = Table("model", "paper", "configuration")
     for name, entry in registry.entries().items():
         own = [key for key in entry.config.model_fields if key != "name"]

@@ -120,7 +120,7 @@ class Source:
             raise ConfigError(f"{path}:{line}: {node.value!r}: {problem}") from None
 
     def override(self, data: dict[str, Any], text: str) -> None:
-        """Sets one key of the data, `key.subkey=value`.
+        """Sets one key of the data, `key.subkey=value`; a null takes away a key that is there.
 
         Raises:
             ConfigError: the text has another form, or a key of it holds a value and no keys.
@@ -142,9 +142,13 @@ class Source:
                     f"--set {text}: {dotted(at[:depth])} holds no keys, it is {node!r}"
                 )
         try:
-            node[last] = yaml.load(value, Loader=_Loader)
+            found = yaml.load(value, Loader=_Loader)
         except (yaml.YAMLError, ValueError):
             raise ConfigError(f"--set {text}: the value is not YAML") from None
+        if found is None and last in node:
+            del node[last]
+        else:
+            node[last] = found
         # What stood below the key is gone, and its lines with it.
         self.marks = {key: m for key, m in self.marks.items() if key[: len(at)] != at}
         self.marks[at] = mark

@@ -53,6 +53,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
         (["models", "--flops", CONFIG, "--set", "model.unit=[3]"], 2, "did you mean 'units'?"),
         (["models", "--flops", CONFIG, "--candidates", "0"], 2, "Invalid value for '--candidates'"),
         (["models", "--flops", CONFIG, "--length", "0"], 2, "Invalid value for '--length'"),
+        (["models", "--users", "3"], 2, "--users: is of --flops CONFIG"),
+        (["models", "--set", "model.name=fm"], 2, "--set: is of --flops CONFIG"),
         (["datasets", "fetch", "movielens_1m", "--source", "/nope"], 2, "'/nope' does not exist"),
         (["datasets", "fetch", "movielens"], 2, "nearest is 'movielens_"),
     ],

@@ -74,6 +74,14 @@ def test_a_null_takes_an_included_key_away(write):
         load(write("include: base.yaml\nmodel: {name: null}\n"))
     with pytest.raises(ConfigError, match=r"yaml:2: schema.tasks.like: .*got None"):
         load(write("include: base.yaml\nschema: {tasks: {like: null}}\n"))
+    # So does one of the command line, of whichever file the key is.
+    path = write("include: base.yaml\nmodel: {rank: 2}\n")
+    overrides = ["schema.tasks.click=null", "model.rank=null"]
+    experiment = load(path, overrides)
+    assert list(experiment.log.tasks) == ["buy"]
+    assert experiment.model.rank == type(experiment.model).model_fields["rank"].default
+    with pytest.raises(ConfigError, match=r"--set model.name=null: model.name: required key"):
+        load(path, ["model.name=null"])
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,9 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeR
 from benchmarks.leaderboard import page
 from benchmarks.leaderboard.board import OURS, PEER, Board, Entry, boards
 from benchmarks.leaderboard.page import Row
-from benchmarks.leaderboard.runs import ROOT, Trainer, best_point
+from benchmarks.leaderboard.runs import MOST_RATES, ROOT, Trainer, best_point
 from ctr_tf.config_base import check_known
 
-MOST_RATES = 5
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -57,6 +56,7 @@ def train_row(
     for seed in others:
         row.runs.append(trainer.train(board, entry, stack, best, seed, start))
         step()
+    row.rates = trainer.kept_rates(board, entry, stack)
     return None if None in row.runs else row
 
 
@@ -99,44 +99,36 @@ def train_board(
                         failed += 1
                         progress.console.print(f"error: {error}")
                         continue
-                    found = ", ".join(
-                        f"{task} {np.mean(row.values(task, 'auc')):.4f}"
-                        for task in row.runs[0].test
-                    )
-                    progress.console.print(f"{row.entry} ({row.stack}): AUC of {found}")
+                    tuned = f"{', '.join(row.runs[0].point)}, " if row.runs[0].point else ""
+                    value = f"{np.mean([run.value for run in row.runs]):.4f}"
+                    said = f"{row.entry} ({row.stack}): {tuned}validation AUC {value}"
+                    progress.console.print(said)
                     rows.append(row)
                     page.write(options.output, name, board, rows)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 trainer.stop()
                 raise
-    measure_rates(trainer, board, rows, options.rates, wanted)
+    wanted_rows = [row for row in rows if (board.entry(row.entry), row.stack) in wanted]
+    measure_rates(trainer, board, wanted_rows, options.rates)
     return page.write(options.output, name, board, rows), failed
 
 
-def measure_rates(
-    trainer: Trainer, board: Board, rows: list[Row], repeats: int, wanted: list[tuple[Entry, str]]
-) -> None:
+def measure_rates(trainer: Trainer, board: Board, rows: list[Row], repeats: int) -> None:
     """Adds short trainings to rows, one at a time, every row once before any twice.
 
     Args:
         trainer: of the runs.
         board: of the rows.
-        rows: those that are finished.
-        repeats: trainings of each wanted row; earlier ones count.
-        wanted: entries and stacks; of the others, what is there is added.
+        rows: those that are measured.
+        repeats: trainings of each; earlier ones count.
     """
-    for repeat in range(1, MOST_RATES + 1):
-        for row in rows:
-            entry = board.entry(row.entry)
-            start = repeat <= repeats and (entry, row.stack) in wanted
-            rate = trainer.rate(board, entry, row.stack, repeat, start)
-            if rate is None:
-                continue
-            row.rates.append(rate)
-            speed = rate.facts["samples_per_second"]
-            if start and speed:
-                print(f"{row.entry} ({row.stack}): {speed:,.0f} samples/s", flush=True)
+    for repeat, row in itertools.product(range(1, repeats + 1), rows):
+        if repeat in {rate.seed for rate in row.rates}:
+            continue
+        row.rates.append(trainer.rate(board, board.entry(row.entry), row.stack, repeat))
+        if speed := row.rates[-1].facts["samples_per_second"]:
+            print(f"{row.entry} ({row.stack}): {speed:,.0f} samples/s", flush=True)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,22 @@ class Board(Config):
         """The points of the grid, as overrides."""
         keys = [[f"{key}={value}" for value in values] for key, values in self.grid.items()]
         return [list(point) for point in itertools.product(*keys)]
+
+    def at_edge(self, point: Sequence[str]) -> bool:
+        """Whether a key of the grid has its least or its greatest value at that point.
+
+        Example:
+            >>> board = Board(title="", configs="", entries=["fm"], grid={"a": [1, 2, 4]})
+            >>> [board.at_edge(point) for point in board.points]
+            [True, False, True]
+        """
+        ends = {
+            f"{key}={end}"
+            for key, values in self.grid.items()
+            if len(values) > 1
+            for end in (min(values), max(values))
+        }
+        return not ends.isdisjoint(point)
 
     @property
     def rows(self) -> list[tuple[str, str]]:

@@ -149,7 +149,7 @@ def _page(name: str, board: Board, rows: Sequence[Row]) -> list[str]:
     ]
     lines += ["", f"Not finished: {', '.join(unfinished)}."] if unfinished else []
     lines += _beside(rows)
-    return lines + _tuning(rows)
+    return lines + _tuning(board, rows)
 
 
 def _counts(found: dict) -> str:
@@ -190,7 +190,7 @@ def _beside(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _tuning(rows: Sequence[Row]) -> list[str]:
+def _tuning(board: Board, rows: Sequence[Row]) -> list[str]:
     """AUC on the validation split by point of the grid."""
     points = list(dict.fromkeys(trial.point for row in rows for trial in row.trials))
     if len(points) < 2:
@@ -203,7 +203,8 @@ def _tuning(rows: Sequence[Row]) -> list[str]:
         chosen = row.runs[0].point
         cells = [f"{found[p]:.4f}" + " (best)" * (p == chosen) for p in points]
         lines.append(f"| `{row.entry}` | {STACKS[row.stack]} | {' | '.join(cells)} |")
-    return lines
+    edge = sum(board.at_edge(row.runs[0].point) for row in rows)
+    return [*lines, "", f"The best point of {edge} of {len(rows)} rows is at an edge of the grid."]
 
 
 def _records(rows: Sequence[Row]) -> Iterator[dict]:

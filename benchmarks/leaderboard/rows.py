@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,13 +121,6 @@ def convert(prepared: Path) -> dict[str, np.ndarray]:
         arrays[f"item/{name}"] = found
     tables = {name: vocabularies.rows[found] for name, found in encoders.items()}
     return arrays | {"tables": np.array(json.dumps(tables))}
-
-
-def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes arrays as one file, which appears whole or not at all."""
-    partial = path.with_name(f".{path.name}")
-    np.savez(partial, **arrays)
-    os.replace(partial, path)
 
 
 class _Columns:

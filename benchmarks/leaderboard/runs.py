@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from benchmarks.files import write_text
+from benchmarks.files import write_arrays, write_text
 from benchmarks.leaderboard import rows
 from benchmarks.leaderboard.board import OURS, PEER, Board, Entry
 from benchmarks.leaderboard.scores import measure, read_facts
@@ -26,6 +26,7 @@ from ctr_tf.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 VALIDATION, TEST = "validation", "test"
+MOST_RATES = 5
 RATE_STEPS = 150
 """Of the trainings that measure the speed."""
 CANDIDATES = 100
@@ -151,6 +152,11 @@ class Trainer:
         path = self._scores(board, entry, stack, overrides, [VALIDATION, TEST], start)
         return path and Run(stack, entry.name, tuple(point), seed, path)
 
+    def kept_rates(self, board: Board, entry: Entry, stack: str) -> list[Run]:
+        """The runs of `rate` that are there."""
+        found = (self.rate(board, entry, stack, n, start=False) for n in range(1, MOST_RATES + 1))
+        return [run for run in found if run]
+
     def rate(
         self, board: Board, entry: Entry, stack: str, repeat: int, start: bool = True
     ) -> Run | None:
@@ -206,7 +212,7 @@ class Trainer:
         with self._rows:
             if not path.exists():
                 path.parent.mkdir(exist_ok=True)
-                rows.save(path, rows.convert(workspace.prepared))
+                write_arrays(path, rows.convert(workspace.prepared))
         return path
 
     def _start(self, name: str, stack: str, spec: dict, variables: dict[str, str]) -> None:

@@ -1,16 +1,17 @@
 """The file that a run leaves: scores by split and task, and facts; its metrics.
 
-It is read and written by the environments of both sides: NumPy alone is imported.
+It is read and written by the environments of both sides: NumPy alone is installed in both.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.files import write_arrays
 
 METRICS = ("auc", "gauc", "log_loss")
 
@@ -24,9 +25,7 @@ def save(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:
             the user is a number, negative where there is none.
         facts: of the run, for JSON.
     """
-    partial = path.with_name(f".{path.name}")
-    np.savez_compressed(partial, **arrays, facts=json.dumps(facts))
-    os.replace(partial, path)
+    write_arrays(path, {**arrays, "facts": np.array(json.dumps(facts))}, compressed=True)
 
 
 def read_facts(path: Path) -> dict:

@@ -86,11 +86,14 @@ VALUES: dict[str, dict[str, str]] = {
 }
 """Of the peer's arguments, our values and the peer's, where not all are equal in name."""
 
-FIXED: dict[str, dict[str, Any]] = {
+FIXED: dict[str, dict[str, list]] = {
     # It has no auxiliary loss.
-    "dien": {"auxiliary": 0.0},
+    "dien": {"auxiliary": [0.0]},
+    # It has biases; the published equation, which is our default, has none.
+    "xdeepfm": {"cin_bias": [True, False]},
 }
-"""Of keys without an argument, the value that the peer's model has; our default elsewhere."""
+"""Of keys without an argument, the values that the peer's model stands beside; our default
+elsewhere."""
 
 CONSTANT: dict[str, dict[str, Any]] = {
     # Its default is not ours.
@@ -127,7 +130,7 @@ def peer_arguments(experiment: Experiment) -> dict[str, Any]:
             arguments[argument] = value
         elif key not in ("name", "embedding"):
             default = field.get_default(call_default_factory=True)
-            _check(f"model.{key}", value, [fixed.get(key, default)])
+            _check(f"model.{key}", value, fixed.get(key, [default]))
     return arguments
 
 

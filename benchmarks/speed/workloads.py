@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.files import write_arrays
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -134,7 +136,5 @@ def path(folder: Path, workload: Workload) -> Path:
     found = folder / f"{workload.name}.npz"
     if not found.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{workload.name}.npz"
-        np.savez(partial, **make(workload))
-        partial.rename(found)
+        write_arrays(found, make(workload))
     return found

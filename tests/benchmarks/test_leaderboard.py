@@ -149,6 +149,13 @@ class FakeTrainer:
         wins = 1 + (list(point) == BOARD.points[1])
         return write_run(self.folder, entry.name, stack, tuple(point), seed, wins)
 
+    def kept_rates(self, board, entry, stack):
+        return [write_run(self.folder, entry.name, stack, (), seed) for seed in (1, 3)]
+
+    def rate(self, board, entry, stack, repeat):
+        self.trained.append((entry.name, repeat))
+        return write_run(self.folder, entry.name, stack, (), repeat)
+
 
 def test_the_grid_is_searched_with_the_first_seed_alone(tmp_path):
     trainer = FakeTrainer(tmp_path)
@@ -179,9 +186,6 @@ def test_a_training_that_fails_ends_its_row_alone(tmp_path, capsys):
         def prepare(self, board, peer):
             pass
 
-        def rate(self, *_):
-            pass
-
         def train(self, board, entry, *given):
             *_, start = given
             if start and entry.name == "fm":
@@ -192,10 +196,26 @@ def test_a_training_that_fails_ends_its_row_alone(tmp_path, capsys):
         entries=None, stacks=[OURS], jobs=1, rates=0, output=tmp_path / "results"
     )
     path, failed = command.train_board("small", BOARD, Failing(tmp_path), options)
-    assert failed == 1 and "error: fm: failed with exit code 1" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert failed == 1 and "error: fm: failed with exit code 1" in said
+    assert "din (ctr_tf): train.learning_rate=0.2, validation AUC 1.0000" in said
     text = path.read_text(encoding="utf-8")
     assert "| `din` | 1.0000 ± 0.0000 | " in text
+    # Short trainings of earlier calls are on it.
+    assert " | 1,234 | 2,000 |" in text
     assert "Not finished: `fm` (ctr_tf), `fm` (FuxiCTR)." in text
+
+
+def test_speeds_are_measured_in_turn_where_they_are_missing(tmp_path, capsys):
+    trainer = FakeTrainer(tmp_path)
+    rows = [
+        Row("fm", OURS),
+        Row("din", OURS, rates=trainer.kept_rates(BOARD, Entry(name="din"), OURS)),
+    ]
+    command.measure_rates(trainer, BOARD, rows, 2)
+    assert trainer.trained == [("fm", 1), ("fm", 2), ("din", 2)]
+    assert "fm (ctr_tf): 2,000 samples/s" in capsys.readouterr().out
+    assert [row.samples_per_second for row in rows] == [1500.0, 2000.0]
 
 
 def rows_of(tmp_path):
@@ -226,6 +246,7 @@ def test_pages(tmp_path):
     assert "## like\n\n3 test impressions, 1 positive, of 1 users, 0 of whom have" in text
     assert "| `fm` | 0.5000 ± 0.0000 | 1.0000 ± 0.0000 | -0.5000 (spread 0.0000): below | " in text
     assert "| `din` | ctr_tf | 0.0000 | 1.0000 (best) |" in text
+    assert text.endswith("\nThe best point of 3 of 3 rows is at an edge of the grid.\n")
     with path.with_suffix(".csv").open(encoding="utf-8") as file:
         records = list(csv.DictReader(file))
     assert len(records) == 9

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.files import write_arrays
 from benchmarks.leaderboard import rows, translate
 from benchmarks.leaderboard.runs import ROOT
 from ctr_tf.config import Experiment, load
@@ -88,7 +89,7 @@ def test_values_unknown_to_training_share_the_last_row(converted):
 
 
 def test_saved_rows_are_equal(converted, tmp_path):
-    rows.save(tmp_path / "rows.npz", converted)
+    write_arrays(tmp_path / "rows.npz", converted)
     with np.load(tmp_path / "rows.npz") as found:
         assert set(found.files) == set(converted)
         assert all(np.array_equal(found[name], value) for name, value in converted.items())
