@@ -1,13 +1,14 @@
-"""FuxiCTR's models and layers on the rows of `golden`; runs in that library's environment.
+"""FuxiCTR's models on the rows of `golden`; runs in that library's environment.
 
-Its package ships four of its models; the others are assembled of its layers, as in its model zoo.
+The models are the leaderboard's: those of the package, and those put together of its layers, which
+run over the fields of every side, without behaviours, and whole, with behaviours.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,166 +16,141 @@ import fuxictr
 import numpy as np
 import torch
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch.layers import (
-    BilinearInteraction,
-    CompressedInteractionNet,
-    CrossNet,
-    FactorizationMachine,
-    FeatureEmbedding,
-    InnerProductInteraction,
-    LogisticRegression,
-    MLP_Block,
-    SqueezeExcitation,
-)
-from model_zoo.LongCTR import DIEN, DIN, DCNv2, FinalMLP
-from model_zoo.LongCTR.FinalMLP.FinalMLP import FeatureSelection, InteractionAggregation
+from fuxictr.pytorch.layers import FeatureEmbeddingDict
+from fuxictr.pytorch.models import BaseModel
+from model_zoo.LongCTR import FinalMLP
 from torch import nn
 
+from benchmarks.leaderboard.fuxictr_models import NETWORKS, PACKAGED, Assembled, Fields, Network
 from benchmarks.parity import golden
 from benchmarks.parity.golden import COMPARED, FIELDS, REQUESTS, WIDTH
 
 VERSIONS = f"fuxictr {fuxictr.__version__}, torch {torch.__version__.partition('+')[0]}"
-OTHERS = tuple(name for name in FIELDS if name not in COMPARED)
+# Fields and their sources: of every side; as the packaged models take them, which compare the
+# fields of an item; as on the leaderboard, where one of these is of behaviours alone.
+SIDES = {"gender": "user", "city": "user", "hour": "context"}
+SIDES |= {name: "item" for name in ("item", "category", "brand")}
+COMPARING = {name: "user" for name in FIELDS if name not in COMPARED}
+COMPARING |= {name: "item" for name in COMPARED}
+BOARD = {"gender": "user", "city": "user", "item": "item", "category": "item"}
 
 
-def feature_map(history: bool = False, numeric: bool = False) -> FeatureMap:
-    """The library's description of the fields, those of behaviours last where there are any."""
+def feature_map(
+    sources: Mapping[str, str], numeric: bool = False, of_behaviours: str | None = None
+) -> FeatureMap:
+    """The library's description of fields.
+
+    Args:
+        sources: of each field.
+        numeric: whether the number is one.
+        of_behaviours: the field that the candidate does not have.
+    """
     found = FeatureMap("parity", "")
     found.labels, found.default_emb_dim = ["label"], WIDTH
-    for name in (*OTHERS, *COMPARED) if history else FIELDS:
-        source = "item" if history and name in COMPARED else "user"
+    for name, source in sources.items():
         found.features[name] = {
             "source": source,
             "type": "categorical",
             "vocab_size": FIELDS[name],
             "padding_idx": 0,
+            "behaviour": name == of_behaviours,
         }
     if numeric:
-        found.features["price"] = {"source": "user", "type": "numeric"}
+        found.features["price"] = {"source": "item", "type": "numeric"}
     found.num_fields = found.get_num_fields()
     return found
 
 
-class Assembled(nn.Module):
-    """Embeddings, and an MLP over what a model makes of them.
+class Embedded(nn.Module):
+    """A network of the leaderboard over the fields of every side, without behaviours.
 
     Args:
-        features: of the fields.
+        network: the class.
+        numeric: whether the number is a field.
+        arguments: of the network.
     """
 
-    def __init__(self, features: FeatureMap):
+    def __init__(self, network: type[Network], numeric: bool, arguments: dict):
         super().__init__()
-        self.embedding_layer = FeatureEmbedding(features, WIDTH)
-        self.names = list(features.features)
-        self.fields = features.num_fields
-        self.width = self.fields * WIDTH
+        self.feature_map = feature_map(SIDES, numeric)
+        self.embedding = FeatureEmbeddingDict(self.feature_map, WIDTH)
+        fields = Fields(self.feature_map, self.feature_map.num_fields, WIDTH)
+        self.network = network(fields, **arguments)
 
-    def network(self, inputs: int, output: int | None = 1) -> MLP_Block:
-        return MLP_Block(inputs, [6, 5], "Tanh", output_dim=output)
-
-
-class FM(Assembled):
-    def __init__(self, features: FeatureMap):
-        super().__init__(features)
-        self.fm = FactorizationMachine(features)
-
-    def forward(self, fields):
-        return self.fm(fields, self.embedding_layer(fields))
+    def forward(self, values):
+        x = torch.stack(list(self.embedding(values).values()), dim=1)
+        return self.network(values, x)
 
 
-class DeepFM(FM):
-    def __init__(self, features: FeatureMap):
-        super().__init__(features)
-        self.mlp = self.network(self.width)
-
-    def forward(self, fields):
-        vectors = self.embedding_layer(fields)
-        return self.fm(fields, vectors) + self.mlp(vectors.flatten(start_dim=1))
-
-
-class XDeepFM(Assembled):
-    def __init__(self, features: FeatureMap):
-        super().__init__(features)
-        self.lr = LogisticRegression(features, use_bias=False)
-        self.cin = CompressedInteractionNet(self.fields, [4, 3])
-        self.mlp = self.network(self.width)
-
-    def forward(self, fields):
-        vectors = self.embedding_layer(fields)
-        return self.lr(fields) + self.cin(vectors) + self.mlp(vectors.flatten(start_dim=1))
-
-
-class PNN(Assembled):
-    def __init__(self, features: FeatureMap):
-        super().__init__(features)
-        self.products = InnerProductInteraction(self.fields, "inner_product")
-        self.mlp = self.network(self.width + self.fields * (self.fields - 1) // 2)
-
-    def forward(self, fields):
-        vectors = self.embedding_layer(fields)
-        return self.mlp(torch.cat([vectors.flatten(1), self.products(vectors)], dim=1))
-
-
-class DCN(Assembled):
-    def __init__(self, features: FeatureMap):
-        super().__init__(features)
-        self.cross = CrossNet(self.width, 2)
-        self.mlp = self.network(self.width, None)
-        self.fc = nn.Linear(self.width + 5, 1)
-
-    def forward(self, fields):
-        x = self.embedding_layer(fields, flatten_emb=True)
-        return self.fc(torch.cat([self.cross(x), self.mlp(x)], dim=-1))
-
-
-class FiBiNET(Assembled):
-    """With matrices of its own for the weighted fields, as in the paper."""
-
-    def __init__(self, features: FeatureMap, kind: str, excitation: str):
-        super().__init__(features)
-        self.lr = LogisticRegression(features, use_bias=False)
-        self.senet = SqueezeExcitation(self.fields, 3, excitation)
-        self.plain = BilinearInteraction(self.fields, WIDTH, kind)
-        self.weighted = BilinearInteraction(self.fields, WIDTH, kind)
-        self.mlp = self.network(self.fields * (self.fields - 1) * WIDTH)
-
-    def forward(self, fields):
-        vectors = self.embedding_layer(fields)
-        pairs = [self.plain(vectors), self.weighted(self.senet(vectors))]
-        return self.lr(fields) + self.mlp(torch.cat(pairs, dim=1).flatten(start_dim=1))
-
-
-class GatedFinalMLP(Assembled):
-    """With the gates that the library's own model makes but does not apply."""
-
-    def __init__(self, features: FeatureMap):
-        super().__init__(features)
-        self.gates = FeatureSelection(features, self.width, WIDTH, [4], ["gender", "city"], [])
-        self.mlp1 = MLP_Block(self.width, [6, 4])
-        self.mlp2 = MLP_Block(self.width, [5, 6])
-        self.fusion_module = InteractionAggregation(4, 6, num_heads=2)
-
-    def forward(self, fields):
-        first, second = self.gates(fields, self.embedding_layer(fields, flatten_emb=True))
-        return self.fusion_module(self.mlp1(first), self.mlp2(second))
-
-
-def own(model: type, **given) -> nn.Module:
+def whole(model: type[BaseModel], features: FeatureMap, **given) -> BaseModel:
     """A model of the library, whose output is a logit."""
     with tempfile.TemporaryDirectory() as folder:
         return model(
-            feature_map(history=True),
+            features,
             task="regression",
             gpu=-1,
             optimizer="adam",
             loss="binary_crossentropy",
             metrics=["AUC"],
+            learning_rate=1e-3,
             model_root=folder,
             verbose=0,
             embedding_dim=WIDTH,
             **given,
         )
 
+
+def packaged(model: type[BaseModel], **given) -> BaseModel:
+    """One of the package, over all fields and the behaviours."""
+    return whole(model, feature_map(COMPARING), **given)
+
+
+def with_behaviours(network: type[Network], arguments: dict) -> Assembled:
+    """A network of the leaderboard in its model, over fields as the leaderboard has."""
+    features = feature_map(BOARD, of_behaviours="category")
+    return whole(Assembled, features, network=network, arguments=arguments)
+
+
+DEEP = {"hidden_units": [6, 5], "hidden_activations": "tanh"}
+INTERACTING = {
+    "attention_layers": 2,
+    "num_heads": 2,
+    "head_dim": 3,
+    "use_residual": True,
+    "use_scale": False,
+}
+EXCITED = {"reduction_ratio": 3, "excitation_activation": "ReLU", **DEEP}
+STREAMS = {
+    "mlp1_hidden_units": [6, 4],
+    "mlp2_hidden_units": [5, 6],
+    "fs_hidden_units": [4],
+    "num_heads": 2,
+}
+# File: network and its arguments.
+ASSEMBLED: dict[str, tuple[str, dict]] = {
+    "autoint": ("autoint", {"hidden_units": [], **INTERACTING}),
+    "autoint_plus": ("autoint", {**DEEP, **INTERACTING, "use_scale": True}),
+    "dcn": ("dcn", {"num_layers": 2, **DEEP}),
+    "deepfm": ("deepfm", DEEP),
+    "fibinet_all": ("fibinet", {"bilinear_type": "field_all", **EXCITED}),
+    "fibinet_each": ("fibinet", {"bilinear_type": "field_each", **EXCITED}),
+    "fibinet_interaction": (
+        "fibinet",
+        {**EXCITED, "bilinear_type": "field_interaction", "excitation_activation": "Sigmoid"},
+    ),
+    "finalmlp_gates": ("finalmlp", {"fs1_context": "user", "fs2_context": "item", **STREAMS}),
+    # No field has that source: the gate reads a vector.
+    "finalmlp_learned": ("finalmlp", {"fs1_context": "user", "fs2_context": "none", **STREAMS}),
+    "flat_dnn": ("flat_dnn", DEEP),
+    "fm": ("fm", {}),
+    "fmfm": ("fmfm", {}),
+    "fwfm": ("fwfm", {}),
+    "pnn_inner": ("pnn", DEEP),
+    "wide_deep": ("wide_deep", DEEP),
+    "xdeepfm": ("xdeepfm", {"cin_hidden_units": [4, 3], **DEEP}),
+}
+# Ours multiply a number by a vector there, and take it as it is elsewhere.
+NUMERIC = ("autoint", "deepfm", "fibinet", "fm", "fwfm", "pnn", "xdeepfm")
 
 DICE = {
     "dnn_hidden_units": [6, 5],
@@ -185,44 +161,40 @@ DICE = {
 PARALLEL = {"parallel_dnn_hidden_units": [6, 5], "num_cross_layers": 2}
 EVOLVING = {"dnn_hidden_units": [6, 5], "batch_norm": False}
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    "dcn": lambda: DCN(feature_map()),
-    "dcn_v2": partial(own, DCNv2, **PARALLEL),
+    "dcn_v2": partial(packaged, PACKAGED["dcn_v2"], **PARALLEL),
     "dcn_v2_experts": partial(
-        own, DCNv2, use_low_rank_mixture=True, low_rank=2, num_experts=3, **PARALLEL
+        packaged,
+        PACKAGED["dcn_v2"],
+        use_low_rank_mixture=True,
+        low_rank=2,
+        num_experts=3,
+        **PARALLEL,
     ),
     "dcn_v2_stacked": partial(
-        own,
-        DCNv2,
+        packaged,
+        PACKAGED["dcn_v2"],
         model_structure="stacked",
         stacked_dnn_hidden_units=[6, 5],
         batch_norm=True,
         num_cross_layers=2,
     ),
-    "deepfm": lambda: DeepFM(feature_map(numeric=True)),
     **{
-        f"dien_{kind.lower()}": partial(own, DIEN, gru_type=kind, **EVOLVING)
+        f"dien_{kind.lower()}": partial(packaged, PACKAGED["dien"], gru_type=kind, **EVOLVING)
         for kind in ("GRU", "AGRU", "AUGRU")
     },
-    "dien_augru_biases": partial(own, DIEN, gru_type="AUGRU", **EVOLVING),
-    "din": partial(own, DIN, **DICE),
-    "din_softmax": partial(own, DIN, din_use_softmax=True, **DICE),
-    "fibinet_all": lambda: FiBiNET(feature_map(numeric=True), "field_all", "ReLU"),
-    "fibinet_each": lambda: FiBiNET(feature_map(numeric=True), "field_each", "ReLU"),
-    "fibinet_interaction": lambda: FiBiNET(
-        feature_map(numeric=True), "field_interaction", "Sigmoid"
-    ),
-    "finalmlp": partial(
-        own,
-        FinalMLP,
-        mlp1_hidden_units=[6, 4],
-        mlp2_hidden_units=[5, 6],
-        fs_hidden_units=[4],
-        num_heads=2,
-    ),
-    "finalmlp_gates": lambda: GatedFinalMLP(feature_map()),
-    "fm": lambda: FM(feature_map(numeric=True)),
-    "pnn_inner": lambda: PNN(feature_map(numeric=True)),
-    "xdeepfm": lambda: XDeepFM(feature_map(numeric=True)),
+    "dien_augru_biases": partial(packaged, PACKAGED["dien"], gru_type="AUGRU", **EVOLVING),
+    "din": partial(packaged, PACKAGED["din"], **DICE),
+    "din_softmax": partial(packaged, PACKAGED["din"], din_use_softmax=True, **DICE),
+    # The package's own, beside the leaderboard's of its modules.
+    "finalmlp": partial(packaged, FinalMLP, **STREAMS),
+    **{
+        title: partial(Embedded, NETWORKS[name], name in NUMERIC, arguments)
+        for title, (name, arguments) in ASSEMBLED.items()
+    },
+    **{
+        f"{title}_behaviours": partial(with_behaviours, NETWORKS[name], arguments)
+        for title, (name, arguments) in ASSEMBLED.items()
+    },
 }
 
 
@@ -233,14 +205,12 @@ def weights_of(title: str, model: nn.Module) -> dict[str, np.ndarray]:
         if not tensor.is_floating_point():
             continue
         value = golden.draw(title, name, tensor.shape)
-        if name.startswith("gates.fs1_ctx_emb"):
-            # The gate has tables of its own.
-            value = found[name.replace("gates.fs1_ctx_emb", "embedding_layer")].copy()
+        if "_ctx_emb." in name:
+            # A gate has tables of its own.
+            value = found[f"embedding.{name.partition('_ctx_emb.embedding_layer.')[2]}"].copy()
         elif "embedding_layers" in name and "price" not in name:
             # Padding, which the library keeps so.
             value[0] = 0
-        if title.startswith("xdeepfm") and "cin_layer" in name and name.endswith("bias"):
-            value *= 0
         if "biases" not in title and name.endswith(("bias_hh_l0", "h2h.bias")):
             value[-len(value) // 3 :] = 0
         found[name] = value
@@ -248,16 +218,18 @@ def weights_of(title: str, model: nn.Module) -> dict[str, np.ndarray]:
     return found
 
 
-def read(model: nn.Module) -> object:
+def read(model: Embedded | BaseModel) -> object:
     """The batch as that model reads it: rows of fields, or (fields, behaviours and item, mask)."""
     of = {name: torch.from_numpy(value) for name, value in golden.rows(golden.batch()).items()}
-    if isinstance(model, Assembled):
-        return {name: of[name] for name in model.names}
-    items = {
-        name: torch.cat([of[f"history_{name}"], of[name][:, None]], dim=1).reshape(-1)
-        for name in COMPARED
-    }
-    return {name: of[name] for name in OTHERS}, items, of["history_item"] > 0
+    specs = model.feature_map.features
+    if isinstance(model, Embedded):
+        return {name: of[name] for name in specs}
+    items = {}
+    for name in COMPARED:
+        candidate = torch.zeros_like(of[name]) if specs[name]["behaviour"] else of[name]
+        items[name] = torch.cat([of[f"history_{name}"], candidate[:, None]], dim=1).reshape(-1)
+    fields = {name: of[name] for name in specs if name not in COMPARED}
+    return fields, items, of["history_item"] > 0
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from benchmarks.leaderboard import rows, translate
 from benchmarks.leaderboard.runs import ROOT
 from ctr_tf.config import Experiment, load
 from ctr_tf.schema import Schema
+from tests.parity import test_fuxictr as packaged
+from tests.parity import test_fuxictr_networks as networks
 from tests.prepared import write_prepared
 
 SCHEMA = {
@@ -209,6 +211,11 @@ def test_every_model_of_the_peer_is_translated_to_the_arguments_that_it_takes():
         given = set(translate.peer_arguments(movielens(name))) - {"embedding_dim"}
         assert own <= given
         assert given - own <= (set(deep([])) if made[network].kwarg else set())
+
+
+def test_every_model_of_the_peer_is_held_equal_to_ours():
+    equal = (*packaged.EQUAL.values(), *networks.EQUAL.values())
+    assert {name for name, *_ in equal} == set(translate.MODELS)
 
 
 @pytest.mark.parametrize(

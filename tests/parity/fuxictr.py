@@ -4,8 +4,9 @@ import numpy as np
 
 from tests.parity.peers import COMPARED, FIELDS, TABLE, WIDTH
 
+# The tables of a `FeatureEmbedding`, which the packaged models and first-order weights have.
 EMBEDDING = "embedding_layer.embedding_layer.embedding_layers"
-# What its models with behaviours read, and what ours do, in order.
+# What the packaged models read, and what ours do, in order.
 OTHERS = [name for name in FIELDS if name not in COMPARED]
 INTEREST = [f"pooled {name}" for name in COMPARED]
 THEIRS = [*OTHERS, *COMPARED, *INTEREST]
@@ -17,22 +18,22 @@ NORM = {"gamma": "weight", "beta": "bias", **MOMENTS}
 DICE = {"alpha": "alpha"} | {f"norm/{ours}": f"bn.{own}" for ours, own in MOMENTS.items()}
 
 
-def tables(golden, linear="", number=False):
-    """Embedding tables and what a number is multiplied by.
+def tables(golden, model, embedding=EMBEDDING, first_order=None):
+    """Embedding tables and what a number is multiplied by, all that the model has.
 
     Args:
-        linear: where the first-order weights are; none by default.
-        number: whether there is one.
+        embedding: where they are.
+        first_order: where the first-order weights are.
     """
-    found = {}
-    for at, view, projection in (("", "", ""), (linear, "/linear", "_linear")):
-        if view and not linear:
-            continue
-        for field in FIELDS:
-            found[f"{TABLE}/{field}{view}"] = golden[f"{at}{EMBEDDING}.{field}.weight"]
-        if number:
-            kernel = golden[f"{at}{EMBEDDING}.price.weight"].T
-            found[f"price{projection}_projection/kernel"] = kernel
+
+    def of(name):
+        field, _, view = name.removeprefix("history_").partition("/")
+        return golden[f"{first_order if view else embedding}.{field}.weight"]
+
+    embedder = model.embedder
+    found = {f"{TABLE}/{name}": of(name) for name in embedder.tables.specs}
+    for name in embedder.projections:
+        found[f"{name.replace('/', '_')}_projection/kernel"] = of(name).T
     return found
 
 
@@ -44,7 +45,7 @@ def linear(golden, path, peer, order=slice(None)):
     }
 
 
-def mlp(golden, path, peer="mlp.mlp", order=slice(None)):
+def mlp(golden, path, peer="network.deep.mlp", order=slice(None)):
     """An `MLP_Block` of two hidden layers as a split MLP, with Dice and normalisation if it has."""
     normed = bool(golden.named(f"{peer}.1.running_mean"))
     second = 3 if normed else 2
@@ -62,7 +63,17 @@ def mlp(golden, path, peer="mlp.mlp", order=slice(None)):
     return found
 
 
-def head(golden, peer="mlp.mlp.4", further=()):
+def head(golden, peer="network.deep.mlp.4", further=()):
     """The last linear unit, with the biases of further ones added to its own."""
     found = linear(golden, "heads/click", peer)
     return found | {"heads/click/bias": sum((golden[n] for n in further), golden[f"{peer}.bias"])}
+
+
+def fusion(golden, peer):
+    """The bilinear fusion of FinalMLP's two streams and the linear units of either."""
+    weights = [golden[f"{peer}.{name}.weight"].T for name in ("w_x", "w_y")]
+    return {
+        "fusion/kernel": golden[f"{peer}.w_xy"].reshape(2, 2, 3),
+        "heads/click/kernel": np.concatenate(weights),
+        "heads/click/bias": sum(golden[f"{peer}.{name}.bias"] for name in ("w_x", "w_y")),
+    }

@@ -53,22 +53,30 @@ class Golden:
         return {spec.name: every[spec.name] for spec in model.schema.inputs}
 
 
-def build(name, history=False, numeric=False, tasks=("click",), **given):
+def build(name, history=False, numeric=False, fields=FIELDS, tasks=("click",), **given):
     """A model of ours over the peers' features.
 
     Args:
         name: of the architecture.
         history: whether there are behaviours.
         numeric: whether there is a number.
+        fields: the features; what behaviours have besides has a table of its own.
         tasks: their names.
         given: settings of the architecture.
     """
     features = {
-        field: {"kind": "categorical", "side": SIDES.get(field, "candidate")} for field in FIELDS
+        field: {"kind": "categorical", "side": SIDES.get(field, "candidate")} for field in fields
     }
     if numeric:
         features["price"] = {"kind": "numeric"}
-    sequences = {"history": {"attributes": {attribute: {} for attribute in COMPARED}}}
+    rows, attributes = dict(FIELDS), {}
+    for attribute in COMPARED:
+        attributes[attribute] = {}
+        if attribute not in fields:
+            rows[f"history_{attribute}"] = size = FIELDS[attribute]
+            encoder = {"dtype": "int", "encoding": "identity", "size": size}
+            attributes[attribute] = {"encoder": encoder}
+    sequences = {"history": {"attributes": attributes}}
     schema = Schema(
         keys={"user": "user", "time": "time", "item": "item"},
         features=features,
@@ -76,7 +84,7 @@ def build(name, history=False, numeric=False, tasks=("click",), **given):
         tasks={task: {"column": task} for task in tasks},
     )
     config = registry.get(name).config(name=name, embedding={"width": WIDTH}, **given)
-    return CTRModel(schema, config, FIELDS)
+    return CTRModel(schema, config, rows)
 
 
 def assign(model, values):

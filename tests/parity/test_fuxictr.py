@@ -1,17 +1,14 @@
-"""Our architectures against FuxiCTR's, with its weights copied in."""
+"""Our architectures against those of FuxiCTR's package, with its weights copied in."""
 
 from functools import partial
-from itertools import combinations
 
 import numpy as np
 import pytest
 
-from tests.layers.sides import signal_pairs
 from tests.models.behaviour import gru_weights, mlp_logit
 from tests.models.embedded import Embedded
-from tests.models.pairs import places, rows_of_pairs
 from tests.oracles.dien import dien_interest
-from tests.parity.fuxictr import ORDER, head, linear, mlp, tables
+from tests.parity.fuxictr import ORDER, fusion, head, linear, mlp, tables
 from tests.parity.peers import (
     WIDTH,
     Golden,
@@ -23,76 +20,11 @@ from tests.parity.peers import (
 )
 from tests.weights import array
 
-COUNTS = {"user": 2, "context": 1, "candidate": 4}
-PAIRS = list(combinations(range(7), 2))
 UNITS = {"units": [6, 5]}
-TANH = {"activation": "tanh", "numeric": True, **UNITS}
 DICE = {"history": True, "attention_units": [5, 3], **UNITS}
 
 
-def fm(golden, model):
-    return tables(golden, "fm.lr_layer.", number=True) | {
-        "heads/click/bias": golden["fm.lr_layer.bias"]
-    }
-
-
-def deepfm(golden, model):
-    own = mlp(golden, "deep") | head(golden, further=["fm.lr_layer.bias"])
-    return tables(golden, "fm.lr_layer.", number=True) | own
-
-
-def xdeepfm(golden, model):
-    """Its pairs run over x^0 first; the biases of its rows are zero."""
-    found = mlp(golden, "deep") | head(golden, further=["cin.fc.bias"])
-    for layer, kernel in enumerate(model.body.cin.kernels):
-        rows, fields, width = kernel.shape
-        of_pairs = golden[f"cin.cin_layer.layer_{layer + 1}.weight"].T
-        of_pairs = of_pairs.reshape(fields, rows, width)
-        found[f"cin/{layer}_kernel"] = np.swapaxes(of_pairs, 0, 1)
-        assert not golden[f"cin.cin_layer.layer_{layer + 1}.bias"].any()
-    deep = found["heads/click/kernel"]
-    found["heads/click/kernel"] = np.concatenate([golden["cin.fc.weight"].T, deep])
-    return tables(golden, "lr.", number=True) | found
-
-
-def pnn(golden, model):
-    """Products of pairs follow all fields; ours stand by the sides of their fields."""
-    signals = [PAIRS.index(pair) for pair in signal_pairs(COUNTS)]
-    order = np.concatenate([np.arange(7 * WIDTH), 7 * WIDTH + np.array(signals)])
-    return tables(golden, number=True) | mlp(golden, "deep", order=order) | head(golden)
-
-
-def dcn(golden, model):
-    cross = [f"cross.cross_net.{layer}" for layer in (0, 1)]
-    return {
-        **tables(golden),
-        **mlp(golden, "deep"),
-        **head(golden, "fc"),
-        "cross/split/kernel": np.concatenate([golden[f"{at}.weight.weight"] for at in cross]).T,
-        "cross/bias": np.stack([golden[f"{at}.bias"] for at in cross]),
-    }
-
-
-def fibinet(golden, model):
-    """Plain pairs come first in either; ours are by the sides of their fields."""
-    found = tables(golden, "lr.", number=True) | mlp(golden, "deep") | head(golden)
-    found["senet/reduce/kernel"] = golden["senet.excitation.0.weight"].T
-    found["senet/expand/kernel"] = golden["senet.excitation.2.weight"].T
-    rows = []
-    for layer, half in zip(
-        (model.body.plain, model.body.weighted), np.split(found["deep/split/kernel"], 2)
-    ):
-        kernels = golden[f"{layer.name}.bilinear_W"].reshape(-1, WIDTH, WIDTH)
-        if layer.kind == "interaction":
-            kernels = kernels[np.argsort(places(layer))]
-        # Its last field has a matrix that it does not read.
-        found[f"{layer.name}/kernel"] = kernels[: layer.kernel.shape[0]]
-        rows.append(np.empty_like(half))
-        rows[-1][rows_of_pairs(layer, WIDTH)] = half
-    return found | {"deep/split/kernel": np.concatenate(rows)}
-
-
-def crossed(golden, network):
+def crossed(golden, model, network):
     """Tables, MLP and head of DCN-v2, whose x_0 is in another order.
 
     Args:
@@ -103,11 +35,11 @@ def crossed(golden, network):
     if network == "parallel_dnn":
         of_cross, of_deep = np.split(found["heads/click/kernel"], [len(ORDER)])
         found["heads/click/kernel"] = np.concatenate([of_cross[ORDER], of_deep])
-    return tables(golden) | mlp(golden, "deep", f"{network}.mlp", ORDER) | found
+    return tables(golden, model) | mlp(golden, "deep", f"{network}.mlp", ORDER) | found
 
 
 def dcn_v2(golden, model, network="parallel_dnn"):
-    found = crossed(golden, network)
+    found = crossed(golden, model, network)
     for layer in (0, 1):
         at = f"crossnet.cross_layers.{layer}"
         found[f"cross_{layer}/down/kernel"] = golden[f"{at}.weight"].T[ORDER][:, ORDER]
@@ -116,7 +48,7 @@ def dcn_v2(golden, model, network="parallel_dnn"):
 
 
 def dcn_v2_experts(golden, model):
-    found = crossed(golden, "parallel_dnn")
+    found = crossed(golden, model, "parallel_dnn")
     gates = np.concatenate([golden[name] for name in golden.named("crossnet.gating")]).T[ORDER]
     for layer in (0, 1):
         up, down, middle = (golden[f"crossnet.{part}_list.{layer}"] for part in "UVC")
@@ -130,36 +62,17 @@ def dcn_v2_experts(golden, model):
     return found
 
 
-def finalmlp(golden, model, order=ORDER):
-    found = tables(golden)
+def finalmlp(golden, model):
+    found = tables(golden, model)
     for path, peer in (("first", "mlp1.mlp"), ("second", "mlp2.mlp")):
-        found |= mlp(golden, path, peer, order)
-    weights = [golden[f"fusion_module.{name}.weight"].T for name in ("w_x", "w_y")]
-    biases = [golden[f"fusion_module.{name}.bias"] for name in ("w_x", "w_y")]
-    return found | {
-        "fusion/kernel": golden["fusion_module.w_xy"].reshape(2, 2, 3),
-        "heads/click/kernel": np.concatenate(weights),
-        "heads/click/bias": sum(biases),
-    }
-
-
-def finalmlp_gates(golden, model):
-    found = finalmlp(golden, model, slice(None))
-    for path, peer in (("first_gate", "gates.fs1_gate"), ("second_gate", "gates.fs2_gate")):
-        found |= linear(golden, f"{path}/hidden/dense_0", f"{peer}.mlp.0")
-        found |= linear(golden, f"{path}/factors", f"{peer}.mlp.2")
-    found["second_gate/vector"] = golden["gates.fs2_ctx_bias"]
-    for field in ("gender", "city"):
-        # The gate's own tables have the values of the others here.
-        own = golden[f"gates.fs1_ctx_emb.embedding_layer.embedding_layers.{field}.weight"]
-        np.testing.assert_array_equal(own, found[f"embedder/tables/{field}"])
-    return found
+        found |= mlp(golden, path, peer, ORDER)
+    return found | fusion(golden, "fusion_module")
 
 
 def din(golden, model):
     unit = "attention_layers.attention_layer.mlp"
     return {
-        **tables(golden),
+        **tables(golden, model),
         **mlp(golden, "mlp", "dnn.mlp", ORDER),
         **head(golden, "dnn.mlp.4"),
         **mlp(golden, "history_attention/mlp", unit),
@@ -192,7 +105,7 @@ def dien(golden, model):
     """Its attention reads the item and its category, ours all of the candidate's fields."""
     kind = model.config.recurrence
     found = {
-        **tables(golden),
+        **tables(golden, model),
         **mlp(golden, "mlp", "dnn.mlp", ORDER),
         **head(golden, "dnn.mlp.4"),
         **first_gru(golden, "history_extractor", "extraction_modules.0"),
@@ -223,7 +136,6 @@ NO_GATES = {"first_gate": "none", "second_gate": "none"}
 GRUS = 2 * 3 * 8
 # File: our architecture, its settings, its weights, and what the peer trains beyond it.
 EQUAL = {
-    "dcn": ("dcn", {"cross_layers": 2, "activation": "tanh", **UNITS}, dcn, 0),
     "dcn_v2": ("dcn_v2", CROSS, dcn_v2, 0),
     "dcn_v2_stacked": (
         "dcn_v2",
@@ -233,7 +145,6 @@ EQUAL = {
     ),
     # Its cross layers share one gate; ours have one each, which equation 3 leaves open.
     "dcn_v2_experts": ("dcn_v2", EXPERTS, dcn_v2_experts, -3 * 32),
-    "deepfm": ("deepfm", TANH, deepfm, 1),
     # Its attention has no columns for the brand; its AGRU has the weights of an unread update gate.
     "dien_gru": ("dien", dien_config("gru"), dien, GRUS),
     "dien_agru": ("dien", dien_config("agru"), dien, GRUS - 8 * 4 + 8 * (8 + 8 + 1)),
@@ -241,24 +152,6 @@ EQUAL = {
     "din": ("din", DICE, din, 0),
     # Padding is a row of zeros here, whose mean it is where nothing else is left.
     "din_softmax": ("din", {"softmax": True, **DICE}, din, 0),
-    "fibinet_all": ("fibinet", {"bilinear": "all", **TANH}, fibinet, 0),
-    "fibinet_each": ("fibinet", {"bilinear": "each", **TANH}, fibinet, 2 * WIDTH * WIDTH),
-    "fibinet_interaction": (
-        "fibinet",
-        {"bilinear": "interaction", "importance": "sigmoid", **TANH},
-        fibinet,
-        0,
-    ),
-    # Two biases of the logit, and tables of its own for the user's fields of the gate.
-    "finalmlp_gates": (
-        "finalmlp",
-        {"first_gate": "user", "second_gate": "learned", **STREAMS},
-        finalmlp_gates,
-        1 + (3 + 5) * WIDTH,
-    ),
-    "fm": ("fm", {"numeric": True}, fm, 0),
-    "pnn_inner": ("pnn", TANH, pnn, 0),
-    "xdeepfm": ("xdeepfm", {"cin_units": [4, 3], **TANH}, xdeepfm, 4 + 3 + 1),
 }
 
 
