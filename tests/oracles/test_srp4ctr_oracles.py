@@ -243,12 +243,12 @@ def test_softmax_cross_entropy():
 
 
 def test_multi_label_cross_entropy():
-    logits = array([0, LN3, LN3], [0, 0, 0])
+    logits = array([0, LN3, LN3], [0, -LN3, 0])
     # Two labels, at 0 and ln 3; then none.
     found = multi_label_cross_entropy(logits, [[0, 1], []])
-    np.testing.assert_allclose(found, [LN2 + np.log(4 / 3) + np.log(4), 3 * LN2])
+    np.testing.assert_allclose(found, [LN2 + np.log(4 / 3) + np.log(4), 2 * LN2 + np.log(4 / 3)])
     found = multi_label_cross_entropy(logits, [[0, 1], []], [True, True, False])
-    np.testing.assert_allclose(found, [LN2 + np.log(4 / 3), 2 * LN2])
+    np.testing.assert_allclose(found, [LN2 + np.log(4 / 3), LN2 + np.log(4 / 3)])
 
 
 def test_sampled_softmax_by_hand():
@@ -352,9 +352,9 @@ def test_electra():
     # The right item by chance is a real one.
     assert real.tolist() == [[True, True, False, True]]
     generator = array([2, np.nan, 4, np.nan])
-    logits, mask = array([LN3, 0, LN3, np.nan]), [[True, True, True, False]]
+    logits, mask = array([LN3, LN3, LN3, np.nan]), [[True, True, True, False]]
     found = electra_loss(generator, masked, logits, real, mask, weight=30)
-    discriminator = (np.log(4 / 3) + LN2 + np.log(4)) / 3
+    discriminator = (2 * np.log(4 / 3) + np.log(4)) / 3
     assert found == pytest.approx((3 + 30 * discriminator, 3, discriminator))
     found = electra_loss(generator, masked, logits, real, mask, 1, "sum")
     assert found == pytest.approx((6 + 3 * discriminator, 6, 3 * discriminator))
@@ -395,8 +395,8 @@ def test_s3_attribute_loss():
 
 
 def test_s3_segments_and_sum():
-    context, segment, other = segment_inputs([1, 2, 3], 0, [7, 8], -1)
-    assert (context, segment, other) == ([-1, -1, 3], [1, 2, -1], [7, 8, -1])
+    context, segment, other = segment_inputs([1, 2, 3, 4], 2, [7, 8], -1)
+    assert (context, segment, other) == ([1, 2, -1, -1], [-1, -1, 3, 4], [-1, -1, 7, 8])
     assert s3_rec_loss(1, 2, 3, 4) == pytest.approx(7.2)
     assert s3_rec_loss(1, 2, 3, 4, (0, 1, 0, 0)) == 2
 
@@ -504,9 +504,10 @@ def test_querying_transformer(rng):
 
 
 def test_model_patch():
-    # 2 + relu(2 * 3 - 1) * 10 + 0.5
-    found = model_patch(array(2), (array([3]), array(-1)), (array([10]), array(0.5)), "relu")
-    np.testing.assert_array_equal(found, [52.5])
+    # 2 + relu(2 * 3 - 1) * 10 + 0.5; nothing of relu(-2 * 3 - 1).
+    down, up = (array([3]), array(-1)), (array([10]), array(0.5))
+    found = model_patch(array([2], [-2]), down, up, "relu")
+    np.testing.assert_array_equal(found, [[52.5], [-1.5]])
 
 
 def test_patched_block_starts_as_the_block(rng):
@@ -642,6 +643,9 @@ def test_flops_by_hand():
     user, candidate = srp4ctr_flops(3, 2, 4, 2, 3, 4, [6, 1], queries=5)
     assert user == 2 * 264 + 408 + 2 * (10 + 3) * 6
     assert candidate == 2 * 72 + 2 * (2 + 4) * 6 + 2 * 6
+    # Another querying layer, and queries of features of width 7.
+    more, same = srp4ctr_flops(3, 2, 4, 2, 3, 4, [6, 1], 5, query_layers=2, query_features=7)
+    assert (more - user, same) == (408 + 2 * 7 * 10, candidate)
 
 
 @pytest.mark.parametrize("queries", [None, 5])

@@ -11,6 +11,7 @@ What is taken here where it is open:
 - The paper's losses add up over positions. Its released code averages, the generator's over masked
   positions and the discriminator's over valid ones, and its weight 50 is of averages.
 - D is the probability of a real item, as in the paper; the code's logit has the other sign.
+- Of the two the generator alone ranks next items.
 """
 
 import numpy as np

@@ -59,10 +59,9 @@ def attribute_sum(attributes: Sequence[Attribute], pool: str = "mean") -> Array:
     total = np.zeros((len(attributes[0].values), np.shape(attributes[0].table)[1]))
     for table, values in attributes:
         for i, rows in enumerate(values):
+            divisor = len(rows) if pool == "mean" else 1
             for row in rows:
-                total[i] += np.asarray(table, np.float64)[row] / (
-                    len(rows) if pool == "mean" else 1
-                )
+                total[i] += np.asarray(table, np.float64)[row] / divisor
     return total
 
 

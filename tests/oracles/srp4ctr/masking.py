@@ -140,7 +140,7 @@ def window_starts(length: int, size: int, step: int) -> list[int]:
     Args:
         length: of the history.
         size: of a window, L.
-        step: at least 1; 0.1 L in most of the code's settings.
+        step: at least 1; half of L in the code's settings for MovieLens.
 
     Example:
         >>> window_starts(10, 4, 4), window_starts(4, 4, 2), window_starts(6, 4, 2)

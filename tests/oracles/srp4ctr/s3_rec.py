@@ -8,7 +8,7 @@ The paper's scores are f = sigma(x^T W e), with a matrix W of each objective, x 
 - SP, segment: the encoder's output s of the sequence without a segment, e that of the segment.
 
 Each is maximised as f(positive) - log sum over negatives of e^f ("info_nce"); negatives are all
-other items, the attributes that the item does not have, segments of other users. The sum is printed
+other items, the attributes that the item does not have, other segments. The sum is printed
 without the positive, the definition of InfoNCE before it has it (`with_positive`).
 
 Where the released code parts from that:
@@ -22,7 +22,8 @@ Where the released code parts from that:
   has 1 to half of the sequence's items, the negative one is cut from all users' sequences in a row.
 - Sequences are all prefixes of a history, the item at the last position always masked.
 
-Both weigh AAP, MIP, MAP and SP by 0.2, 1, 1 and 0.5. The encoder reads ids and positions alone.
+Its weights of AAP, MIP, MAP and SP are 0.2, 1, 1 and 0.5, and its encoder reads ids and positions
+alone.
 """
 
 from collections.abc import Sequence

@@ -12,6 +12,8 @@ What the paper leaves open, and what is taken here:
 - A candidate starts from the sum of its item attributes plus the learnable vector; it has no
   behaviour. Its mask embedding would be one more constant, which that vector holds.
 - Each layer has its uni-attention; the last one's output goes to the head.
+- Where the encoder's input is normalised, the candidate's is as well, by weights of its own, before
+  it comes here.
 - Normalisation follows each residual, as in BERT4Rec. With `pre`, the shared projections read
   what the pre-trained layer normalises, queries what the candidate's own layer does.
 """
