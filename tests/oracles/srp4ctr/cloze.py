@@ -120,8 +120,8 @@ def sampled_softmax_cross_entropy(
         logits: s, (V,); of the label and sampled values alone are read.
         label: y.
         sampled: S, for the whole batch or this element, with or without repetition.
-        expected: Q, how often each value is in S on average, (V,): S times its probability with
-            replacement.
+        expected: Q, how often each value is in S on average, (V,): draws times its probability
+            with replacement, else as of `unique_expected`.
         positive: "corrected" or "certain".
 
     Raises:

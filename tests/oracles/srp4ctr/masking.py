@@ -1,7 +1,7 @@
 """Oracle of what is masked, and how much of it.
 
-FG-BERT (Han et al. 2024, section 2.1) has two sets of masked elements, each fewer than L, drawn at
-random; it gives neither rates nor a rule. BERT4Rec (Sun et al. 2019, arXiv:1904.06690, section 3.6)
+FG-BERT (Han et al. 2024, section 2.1) has two sets of masked elements, drawn at random; it gives
+neither rates nor a rule. BERT4Rec (Sun et al. 2019, arXiv:1904.06690, section 3.6)
 masks a proportion rho of a sequence's items at random. Its released code makes of it a number,
 max(1, round(rho L)) and no more than a limit, so that each sequence has a target ("count"); an
 element is always replaced by the mask (BERT's 80 / 10 / 10 is there, turned off). Many other
@@ -13,7 +13,8 @@ end (paper and code): one beside ten drawn ones in the code. FG-BERT's text has 
 of its own would mask the last element in both ways, as where the next item is asked for.
 
 Both draws are taken as independent: an element is masked in both ways with the product of both
-rates. That each set is smaller than L is read as notation: nothing breaks where all is masked.
+rates. The text's j_p < L and k_q < L are read as "an index of the sequence": the last element is
+masked like any other, and nothing breaks where all are.
 """
 
 import numpy as np
