@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import subprocess
 import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -148,6 +150,31 @@ def read_members(archive: Path, members: Sequence[str]) -> list[bytes] | None:
                 for end in members
             ]
             return None if None in found else [opened.read(name) for name in found]
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise DatasetError(
+            f"{archive} is truncated, damaged or no zip archive ({error})"
+        ) from error
+
+
+@contextmanager
+def open_member(archive: Path, member: str) -> Iterator[BinaryIO]:
+    """Opens a member of a zip archive, to be read as a stream.
+
+    Args:
+        archive: Zip file.
+        member: The end of its path, such as `"ml-20m/ratings.csv"`.
+
+    Raises:
+        DatasetError: If the archive lacks the member, or is truncated, damaged or no zip archive;
+            also while the member is read.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [name for name in opened.namelist() if f"/{name}".endswith(f"/{member}")]
+            if not names:
+                raise DatasetError(f"{archive} lacks {member}")
+            with opened.open(names[0]) as file:
+                yield io.BufferedReader(file, 1 << 20)
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise DatasetError(
             f"{archive} is truncated, damaged or no zip archive ({error})"
