@@ -7,10 +7,11 @@ from ctr_tf.datasets.dataset import Dataset
 from ctr_tf.datasets.fetching import DatasetError
 from ctr_tf.datasets.movielens import MOVIELENS_1M, MOVIELENS_100K
 from ctr_tf.datasets.movielens_20m import MOVIELENS_20M
+from ctr_tf.datasets.taobao_ad import TAOBAO_AD
 
 __all__ = ["Dataset", "DatasetError", "get", "names"]
 
-_ALL = (CENSUS_INCOME, MOVIELENS_100K, MOVIELENS_1M, MOVIELENS_20M)
+_ALL = (CENSUS_INCOME, MOVIELENS_100K, MOVIELENS_1M, MOVIELENS_20M, TAOBAO_AD)
 _DATASETS = {each.name: each for each in _ALL}
 
 
@@ -19,7 +20,7 @@ def names() -> list[str]:
 
     Example:
         >>> names()
-        ['census_income', 'movielens_100k', 'movielens_1m', 'movielens_20m']
+        ['census_income', 'movielens_100k', 'movielens_1m', 'movielens_20m', 'taobao_ad']
     """
     return list(_DATASETS)
 

@@ -36,6 +36,7 @@ class Dataset:
         write: Called with an archive and an empty folder; writes the files from the one into the
             other and returns the counts of `rows` that are of no table, or raises `DatasetError`.
         md5: The archive's own checksum where its publisher states one.
+        folder: Whether `write` takes a folder of the published files as well as an archive.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Dataset:
     sources: tuple[Source, ...]
     write: Callable[[Path, Path], Mapping[str, int]]
     md5: str | None = None
+    folder: bool = False
 
     def fetch(self, root: Path, progress: bool = True, source: Path | None = None) -> Path:
         """Makes `root/name`, whole or not at all; returns at once where it is present and right.
@@ -55,7 +57,8 @@ class Dataset:
         Args:
             root: Folder that holds the datasets.
             progress: Whether to show a progress bar on standard error.
-            source: Archive on disk, read in place of the network.
+            source: Archive or, where the dataset takes one, folder on disk, read in place of the
+                network.
 
         Returns:
             The folder, with the tables and `dataset.json`.
@@ -70,7 +73,7 @@ class Dataset:
                 return target
             except DatasetError as error:
                 logger.warning("%s is fetched again: %s", target, error)
-        sources = self.sources if source is None else (LocalFile(Path(source)),)
+        sources = self.sources if source is None else (LocalFile(Path(source), self.folder),)
         return make_folder(target, sources, self._build, progress)
 
     def _build(self, archive: Path, source: Source, folder: Path, progress: Progress) -> None:
