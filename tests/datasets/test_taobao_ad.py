@@ -165,16 +165,44 @@ def test_published_counts():
     assert list(dataset.rows.values()) == [26_557_961, 723_268_134, 846_811, 1_061_768]
 
 
-@pytest.fixture
-def prepared(tmp_path, small):
-    folder = fetch(tmp_path, small)
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("prepared")
+    folder = fetch(tmp_path, dataclasses.replace(TAOBAO_AD, rows=ROWS))
     experiment = load(CONFIGS / "din.yaml")
-    manifest = run(experiment.log, experiment.prepare, folder, tmp_path / "out")
-    return manifest, tmp_path / "out"
+    everyone = experiment.prepare.model_copy(update={"most_active_users": 1.0})
+    half = run(experiment.log, experiment.prepare, folder, tmp_path / "half")
+    manifest = run(experiment.log, everyone, folder, tmp_path / "out")
+    return half, manifest, tmp_path / "out"
+
+
+def test_the_config_keeps_the_most_active_half_of_users(prepared):
+    # User 7 has three behaviours, 9 one, 8 none: two of three are the half.
+    half, _, _ = prepared
+    assert half.left_out.model_dump() == {"users": 1, "impressions": 1, "below": 1}
+    assert [split.requests for split in half.splits.values()] == [2, 1, 1]
+
+
+def test_the_configs_behaviours_are_those_of_the_log_before_the_impression(prepared):
+    _, manifest, out = prepared
+    assert manifest.rows["behaviours"].read == 4
+    train = read_split(out, "train")
+    own = train[f"7:{VALIDATION - 60}"]
+    assert own["features/history_cate_id"] == ["6250", "6250"]
+    assert own["features/history_brand"] == ["91286", "91286"]
+    assert own["features/history_btag"] == ["pv", "buy"]
+    assert read_split(out, "test")[f"7:{TEST + 60}"]["features/history_btag"] == [
+        "pv", "buy", "fav"
+    ]  # fmt: skip
+    assert read_split(out, "validation")[f"9:{VALIDATION + 10}"]["features/history_brand"] == ["7"]
+    # Of the ads shown in training, one each is of 6250, 4520 and 6406; the behaviours add two.
+    vocabulary = out / "vocabularies"
+    assert (vocabulary / "cate_id.txt").read_text().split() == ["6250", "4520", "6406"]
+    assert (vocabulary / "cate_id.counts").read_text().split() == ["3", "1", "1"]
 
 
 def test_the_config_splits_by_days_in_china_and_keeps_users_without_profile(prepared):
-    manifest, out = prepared
+    _, manifest, out = prepared
     assert manifest.rejects == {}
     assert [split.requests for split in manifest.splits.values()] == [3, 1, 1]
     assert [split.positives["click"] for split in manifest.splits.values()] == [1, 0, 1]
@@ -218,17 +246,20 @@ def test_dmrs_sample_is_read_by_the_config_as_far_as_it_goes(tmp_path):
     behaviours = ["btag", "cate_id", "brand"]
     columns = [f"behaviours_{name}" for name in behaviours]
     write_csv(tmp_path / "sample.csv", USER_AND_AD + columns, list(read_sample()))
-    attributes = [f"{name}: {{column: behaviours_{name}}}" for name in ("cate_id", "brand")]
     experiment = load(
         CONFIGS / "din.yaml",
         [
             "schema.keys.time=null",
             "schema.sequences.history.separator=' '",
-            "schema.sequences.history.positive=null",
-            f"schema.sequences.history.attributes={{{', '.join(attributes)}}}",
+            *(
+                f"schema.sequences.history.attributes.{name}.column=behaviours_{name}"
+                for name in behaviours
+            ),
             "prepare.impressions.path=sample.csv",
             "prepare.users=null",
             "prepare.items=null",
+            "prepare.behaviours=null",
+            "prepare.most_active_users=1.0",
             "prepare.split={by: random}",
         ],
     )
@@ -238,8 +269,10 @@ def test_dmrs_sample_is_read_by_the_config_as_far_as_it_goes(tmp_path):
     # Counted with awk over the sample.
     assert sum(split.candidates for split in splits) == 500
     assert sum(split.positives["click"] for split in splits) == 210
-    lengths = Counter()
+    lengths, tags = Counter(), Counter()
     for split in manifest.splits:
-        found = read_split(tmp_path / "out", split)
-        lengths.update(record["features/history/length"][0] for record in found.values())
+        for record in read_split(tmp_path / "out", split).values():
+            lengths[record["features/history/length"][0]] += 1
+            tags.update(record["features/history_btag"])
     assert lengths == {50: 496, 48: 1, 28: 1, 2: 1, 1: 1}
+    assert tags == {"pv": 23587, "fav": 567, "buy": 389, "cart": 336}
