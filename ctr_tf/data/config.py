@@ -125,8 +125,9 @@ class PrepareConfig(Config):
     impressions: Source | None = None
     users: Attributes | None = None
     items: Attributes | None = None
-    behaviours: Source | None = None
-    most_active_users: float = Field(1.0, gt=0, le=1)
+    # Defaults are not written out: what was prepared before there were these keys stays valid.
+    behaviours: Source | None = Field(None, exclude_if=lambda source: source is None)
+    most_active_users: float = Field(1.0, gt=0, le=1, exclude_if=lambda share: share == 1)
     split: Split = Split()
     negatives: Negatives | None = None
     max_bad_share: float = Field(0.001, ge=0, le=1)

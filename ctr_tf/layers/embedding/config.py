@@ -49,6 +49,7 @@ class EmbeddingConfig(Config):
     scale: NonNegativeFloat = 0.01
     l2: NonNegativeFloat = 0.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    # The default is not written out: it was there before it had a name, and runs keep theirs.
     trainable: bool = Field(True, exclude_if=lambda trainable: trainable)
     tables: dict[str, TableConfig] = {}
     shard_rows: PositiveInt | None = None
