@@ -66,7 +66,7 @@ def list_datasets() -> None:
 def fetch_dataset(
     name: Annotated[str, typer.Argument(help="One that `datasets list` shows.")],
     source: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="An archive already on disk.")
+        Path | None, typer.Option(exists=True, help="An archive already on disk, or a folder.")
     ] = None,
     workspace: Root = WORKSPACE,
 ) -> None:

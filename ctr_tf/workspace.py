@@ -48,7 +48,7 @@ class Workspace:
         if prepare.impressions is None:
             raise StageError("prepare.impressions: the config names no log")
         found: list[Path] = []
-        for source in (prepare.impressions, prepare.users, prepare.items):
+        for source in (prepare.impressions, prepare.users, prepare.items, prepare.behaviours):
             if source is None:
                 continue
             for pattern in [source.path] if isinstance(source.path, str) else source.path:

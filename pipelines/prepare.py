@@ -44,6 +44,7 @@ from pipelines.transforms.ingest import Folders, GroupUser, ReadRows, ReadTask, 
 from pipelines.transforms.layout import Layout, resolve
 from pipelines.transforms.learn import LearnShard, MergeCounts, WriteLearned
 from pipelines.transforms.rows import time_boundaries
+from pipelines.transforms.users import keep_active
 from pipelines.transforms.write import WriteRecords
 
 LOCAL_RUNNER = "FnApiRunner"
@@ -113,7 +114,7 @@ def _prepare(layout: Layout, folders: Folders) -> Manifest:
     config = layout.config
     tasks = [
         ReadTask(source, file)
-        for source in ("impressions", "users")
+        for source in ("impressions", "users", "behaviours")
         for file in layout.files.get(source, ())
     ]
     items_read = 0
@@ -133,10 +134,17 @@ def _prepare(layout: Layout, folders: Folders) -> Manifest:
             GroupUser(layout, folders),
             WriteShard(layout, folders),
         )
-        ingested = Ingested(folders, items_read)
+        ingested = Ingested(folders, items_read, config.most_active_users)
         ingested.check(layout, folders.output / REJECTS)
         for source, rows in ingested.rows.items():
             say(f"{source}: {rows.read:,} rows read, {rows.rejected:,} rejected")
+        if config.most_active_users < 1:
+            out = ingested.left_out
+            keep_active(folders, config.shards, out.below)
+            say(
+                f"left out: {out.users:,} users of fewer than {out.below:,} behaviours, with "
+                f"{out.impressions:,} impressions"
+            )
     boundaries = (float("inf"), float("inf"))
     if config.split.by == "time":
         boundaries = time_boundaries(config.split, ingested.times)

@@ -103,6 +103,14 @@ class PrepareConfig(Config):
         impressions: the log, a row an impression.
         users: user attributes.
         items: item attributes.
+        behaviours: the log of what users did, a row a behaviour, that sequences are built from;
+            without it they are built from the impressions. It has the columns `keys.user` and
+            `keys.time`, and sequences hold what it says from strictly before a request. Attributes
+            are columns of it, or of items where it has their key. Values that training requests
+            see in it are learned as those of candidates are. Negatives go by impressions alone.
+        most_active_users: the share of users that is kept, those with the most rows in
+            `behaviours`, else in the log; whoever has as many as the last of them is kept, too.
+            The whole period counts, test included. Requests without a user are all kept.
         split: how requests are divided.
         negatives: sampling of negatives, for positive-only logs.
         max_bad_share: the share of rejected rows above which the job fails; a rejected row of
@@ -117,6 +125,9 @@ class PrepareConfig(Config):
     impressions: Source | None = None
     users: Attributes | None = None
     items: Attributes | None = None
+    # Defaults are not written out: what was prepared before there were these keys stays valid.
+    behaviours: Source | None = Field(None, exclude_if=lambda source: source is None)
+    most_active_users: float = Field(1.0, gt=0, le=1, exclude_if=lambda share: share == 1)
     split: Split = Split()
     negatives: Negatives | None = None
     max_bad_share: float = Field(0.001, ge=0, le=1)

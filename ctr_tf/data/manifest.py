@@ -83,6 +83,20 @@ class Rows(Config):
     rejected: NonNegativeInt = 0
 
 
+class LeftOut(Config):
+    """Users whom `prepare.most_active_users` leaves out.
+
+    Args:
+        users: how many.
+        impressions: their rows in the log.
+        below: each of them has fewer behaviours than this; everyone else has as many, or more.
+    """
+
+    users: NonNegativeInt = 0
+    impressions: NonNegativeInt = 0
+    below: NonNegativeInt = 0
+
+
 class Manifest(Config):
     """What a prepared folder holds.
 
@@ -90,7 +104,8 @@ class Manifest(Config):
         schema_fingerprint: of the schema that the records were written with.
         record_format: how requests are encoded.
         splits: train, validation and test.
-        rows: by source: impressions, users, items.
+        rows: by source: impressions, users, items, behaviours.
+        left_out: users who are not among the most active.
         rejects: rejected rows by reason.
         warnings: what was accepted but is worth knowing, by reason.
         learned: SHA-256 of the vocabularies, the statistics and the item frequencies, by path
@@ -113,6 +128,7 @@ class Manifest(Config):
     record_format: int = RECORD_FORMAT
     splits: dict[str, SplitManifest]
     rows: dict[str, Rows] = {}
+    left_out: LeftOut = LeftOut()
     rejects: dict[str, NonNegativeInt] = {}
     warnings: dict[str, NonNegativeInt] = {}
     learned: dict[str, str] = {}

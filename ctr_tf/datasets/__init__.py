@@ -6,10 +6,13 @@ from ctr_tf.datasets.census_income import CENSUS_INCOME
 from ctr_tf.datasets.dataset import Dataset
 from ctr_tf.datasets.fetching import DatasetError
 from ctr_tf.datasets.movielens import MOVIELENS_1M, MOVIELENS_100K
+from ctr_tf.datasets.movielens_20m import MOVIELENS_20M
+from ctr_tf.datasets.taobao_ad import TAOBAO_AD
 
 __all__ = ["Dataset", "DatasetError", "get", "names"]
 
-_DATASETS = {each.name: each for each in (CENSUS_INCOME, MOVIELENS_100K, MOVIELENS_1M)}
+_ALL = (CENSUS_INCOME, MOVIELENS_100K, MOVIELENS_1M, MOVIELENS_20M, TAOBAO_AD)
+_DATASETS = {each.name: each for each in _ALL}
 
 
 def names() -> list[str]:
@@ -17,7 +20,7 @@ def names() -> list[str]:
 
     Example:
         >>> names()
-        ['census_income', 'movielens_100k', 'movielens_1m']
+        ['census_income', 'movielens_100k', 'movielens_1m', 'movielens_20m', 'taobao_ad']
     """
     return list(_DATASETS)
 

@@ -1,17 +1,15 @@
 """Census-income (KDD): people of the 1994 and 1995 current population surveys."""
 
-import gzip
 import io
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ctr_tf.datasets.dataset import Dataset, write_csv
-from ctr_tf.datasets.fetching import DatasetError, Download, read_members
+from ctr_tf.datasets.fetching import DatasetError, Download, open_tar, read_members, tar_member
 
 TRAIN, TEST = "census-income.data", "census-income.test"
 
@@ -112,20 +110,15 @@ def open_archive(archive: Path) -> Iterator[tarfile.TarFile]:
     Raises:
         DatasetError: If the archive is truncated, damaged or another one; also while it is read.
     """
-    try:
-        if zipfile.is_zipfile(archive):
-            found = read_members(archive, ["census.tar.gz"])
-            if found is None:
-                raise DatasetError(f"{archive} lacks census.tar.gz")
-            file = io.BytesIO(found[0])
-        else:
-            file = archive.open("rb")
-        with file, tarfile.open(fileobj=file) as opened:
-            yield opened
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DatasetError(
-            f"{archive} is truncated, damaged or no tar or zip archive ({error})"
-        ) from error
+    if zipfile.is_zipfile(archive):
+        found = read_members(archive, ["census.tar.gz"])
+        if found is None:
+            raise DatasetError(f"{archive} lacks census.tar.gz")
+        file = io.BytesIO(found[0])
+    else:
+        file = archive.open("rb")
+    with open_tar(file, archive) as opened:
+        yield opened
 
 
 def read_people(archive: tarfile.TarFile, name: str) -> Iterator[list[str]]:
@@ -138,11 +131,7 @@ def read_people(archive: tarfile.TarFile, name: str) -> Iterator[list[str]]:
     Raises:
         DatasetError: If the archive lacks the file, or a line does not parse; gives its number.
     """
-    files = (member for member in archive if member.isfile())
-    member = next((file for file in files if PurePosixPath(file.name).name == name), None)
-    if member is None:
-        raise DatasetError(f"the archive lacks {name}")
-    for number, line in enumerate(archive.extractfile(member), start=1):
+    for number, line in enumerate(tar_member(archive, name), start=1):
         try:
             yield parse(line.decode("ascii"))
         except ValueError as error:  # of which a UnicodeDecodeError is one

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import logging
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -109,22 +113,45 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class ByHand:
+    """A page that gives its files to people who are logged in.
+
+    Args:
+        url: The page.
+        remedy: What to do there, and then here.
+    """
+
+    url: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def fetch(self, folder: Path, progress: Progress) -> Path:
+        """Raises a `DatasetError` that says what to do."""
+        raise DatasetError(f"asks for an account; {self.remedy}")
+
+
+@dataclass(frozen=True)
 class LocalFile:
     """An archive already on disk.
 
     Args:
         path: The archive.
+        folder: Whether a folder will do as well.
     """
 
     path: Path
+    folder: bool = False
 
     def __str__(self) -> str:
-        return f"file {self.path.name}"
+        return f"{'folder' if self.path.is_dir() else 'file'} {self.path.name}"
 
     def fetch(self, folder: Path, progress: Progress) -> Path:
-        """Returns the path, once it is known to be a file."""
-        if not self.path.is_file():
-            raise DatasetError(f"source must be a file, got {self.path}")
+        """Returns the path, once it is known to be there."""
+        if not (self.path.is_file() or self.folder and self.path.is_dir()):
+            kind = "a file or a folder" if self.folder else "a file"
+            raise DatasetError(f"source must be {kind}, got {self.path}")
         return self.path
 
 
@@ -152,6 +179,64 @@ def read_members(archive: Path, members: Sequence[str]) -> list[bytes] | None:
         raise DatasetError(
             f"{archive} is truncated, damaged or no zip archive ({error})"
         ) from error
+
+
+@contextmanager
+def open_member(archive: Path, member: str) -> Iterator[BinaryIO]:
+    """Opens a member of a zip archive, to be read as a stream.
+
+    Args:
+        archive: Zip file.
+        member: The end of its path, such as `"ml-20m/ratings.csv"`.
+
+    Raises:
+        DatasetError: If the archive lacks the member, or is truncated, damaged or no zip archive;
+            also while the member is read.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [name for name in opened.namelist() if f"/{name}".endswith(f"/{member}")]
+            if not names:
+                raise DatasetError(f"{archive} lacks {member}")
+            with opened.open(names[0]) as file:
+                yield io.BufferedReader(file, 1 << 20)
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise DatasetError(
+            f"{archive} is truncated, damaged or no zip archive ({error})"
+        ) from error
+
+
+@contextmanager
+def open_tar(file: BinaryIO, archive: Path) -> Iterator[tarfile.TarFile]:
+    """Opens a tar archive, compressed or not, and closes the file afterwards.
+
+    Args:
+        file: Its bytes.
+        archive: Its path, for messages.
+
+    Raises:
+        DatasetError: If it is truncated, damaged or no tar archive; also while it is read.
+    """
+    try:
+        with file, tarfile.open(fileobj=file) as opened:
+            yield opened
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DatasetError(
+            f"{archive} is truncated, damaged or no tar or zip archive ({error})"
+        ) from error
+
+
+def tar_member(archive: tarfile.TarFile, name: str) -> BinaryIO:
+    """The file of that name, in whatever folder of the archive.
+
+    Raises:
+        DatasetError: If there is none.
+    """
+    files = (member for member in archive if member.isfile())
+    member = next((file for file in files if PurePosixPath(file.name).name == name), None)
+    if member is None:
+        raise DatasetError(f"the archive lacks {name}")
+    return archive.extractfile(member)
 
 
 def make_folder(

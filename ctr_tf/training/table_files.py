@@ -53,7 +53,7 @@ class TableFiles:
 
     Args:
         tables: of the model.
-        slots: each slot's name, and variables that lie as the tables' own do.
+        slots: each slot's name, and variables that lie as the trained tables' own do.
     """
 
     def __init__(self, tables: EmbeddingTables, slots: dict[str, list[keras.Variable]]):
@@ -63,6 +63,8 @@ class TableFiles:
         for table, spec in tables.specs.items():
             own = next(tables.pieces(table)).variable
             for suffix, variables in kinds.items():
+                if suffix and not spec.trainable:
+                    continue
                 shape = (spec.rows, *variables[own].shape[1:])
                 self.saved.append(_Saved(table + suffix, table, shape, variables))
 

@@ -13,6 +13,7 @@ from ctr_tf.data.manifest import (
     SPLITS,
     STATISTICS,
     VOCABULARIES,
+    LeftOut,
     Manifest,
     RecordFile,
     Rows,
@@ -21,9 +22,9 @@ from ctr_tf.data.manifest import (
 )
 from ctr_tf.schema import Categorical, Text
 from pipelines.transforms.errors import PrepareError
-from pipelines.transforms.ingest import Folders, load_summaries
+from pipelines.transforms.ingest import NOBODY, Folders, load_summaries
 from pipelines.transforms.layout import Layout
-from pipelines.transforms.rows import MICROSECONDS
+from pipelines.transforms.rows import MICROSECONDS, least_active
 
 VERSIONS = ("apache-beam", "protobuf", "pyarrow")
 
@@ -34,12 +35,13 @@ class Ingested:
     Args:
         folders: where the job writes.
         items: item rows read before it.
+        share: of users that is kept, the most active ones.
 
     Raises:
         PrepareError: a file could not be read to its end.
     """
 
-    def __init__(self, folders: Folders, items: int):
+    def __init__(self, folders: Folders, items: int, share: float):
         self.reasons: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._read = Counter({"items": items} if items else {})
@@ -49,11 +51,20 @@ class Ingested:
             self.reasons.update(summary["reasons"])
             self._rejected.update(summary["rejected"])
             self._read.update(summary["read"])
-        self.times: Counter[int] = Counter()
         self.largest = 0
+        users: Counter[int] = Counter()
+        rows: Counter[int] = Counter()
         for summary in load_summaries(folders.work, "rows-*.summary"):
-            self.times.update(summary["times"])
             self.largest = max(self.largest, summary["largest"])
+            for active, (number, own) in summary["counts"].items():
+                users[active] += number
+                rows[active] += own
+        self.left_out = _left_out(users, rows, share)
+        self.times: Counter[int] = Counter()
+        for summary in load_summaries(folders.work, "rows-*.summary"):
+            for active, times in summary["times"].items():
+                if active >= self.left_out.below:
+                    self.times.update(times)
 
     @property
     def rows(self) -> dict[str, Rows]:
@@ -80,6 +91,17 @@ class Ingested:
                     f"prepare.{source}: {rows.rejected:,} of {rows.read:,} rows rejected, more "
                     f"than max_bad_share {most:g}: {reasons}; first: {_first(rejects, source)}"
                 )
+
+
+def _left_out(users: Counter[int], rows: Counter[int], share: float) -> LeftOut:
+    if share == 1:
+        return LeftOut()
+    least = least_active(share, {own: n for own, n in users.items() if own != NOBODY})
+    return LeftOut(
+        users=sum(count for active, count in users.items() if active < least),
+        impressions=sum(count for active, count in rows.items() if active < least),
+        below=least,
+    )
 
 
 def _first(folder: Path, source: str, most: int = 3) -> str:
@@ -123,7 +145,7 @@ def make_manifest(
         ingested: what was read.
         boundaries: Unix microseconds at which validation and test begin.
     """
-    shards = load_summaries(folders.work, "records-*.summary")
+    shards = list(load_summaries(folders.work, "records-*.summary"))
     warnings: Counter[str] = Counter()
     for shard in shards:
         warnings.update(shard["warnings"])
@@ -138,6 +160,7 @@ def make_manifest(
         schema_fingerprint=layout.schema.fingerprint,
         splits=splits,
         rows=ingested.rows,
+        left_out=ingested.left_out,
         rejects=dict(sorted(ingested.reasons.items())),
         warnings=dict(sorted(warnings.items())),
         learned={

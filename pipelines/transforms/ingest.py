@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import marshal
+import sys
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -28,12 +29,16 @@ from pipelines.transforms.errors import PrepareError, RejectError
 from pipelines.transforms.layout import Layout
 from pipelines.transforms.rejects import RejectFile, pack, pack_row, reject
 from pipelines.transforms.rows import LogParser, log_rows
+from pipelines.transforms.sequences import Newest
 from pipelines.transforms.sources import SourceFile, read_rows
 from pipelines.transforms.spill import Pile
 
-ROWS, USER, REJECT, COUNT, FAILURE = b"I", b"U", b"R", b"C", b"F"
+ROWS, PAST, USER, REJECT, COUNT, FAILURE = b"I", b"B", b"U", b"R", b"C", b"F"
 ASIDE = b"!"
 """Starts the key of what is no user's: rejects, counts and failures."""
+
+NOBODY = sys.maxsize
+"""As behaviours of a request without a user, so that it is never left out."""
 
 RUN = 1000
 """The most rows of one user that travel as one element."""
@@ -66,7 +71,7 @@ class ReadTask(NamedTuple):
     """A file to read, or a reject found before.
 
     Args:
-        source: impressions or users; `rejects` for a packed reject.
+        source: impressions, behaviours or users; `rejects` for a packed reject.
         file: the file, or the one that the reject stands in.
         packed: the reject.
     """
@@ -109,10 +114,11 @@ class ReadRows(beam.DoFn):
         if task.source == "rejects":
             yield aside, REJECT + task.packed
             return
-        rows = self._impressions if task.source == "impressions" else self._users
+        users = task.source == "users"
+        rows = self._users(task.file) if users else self._log(task.source, task.file)
         read = 0
         try:
-            for found in rows(task.file):
+            for found in rows:
                 if isinstance(found, int):
                     read += found
                 else:
@@ -121,9 +127,10 @@ class ReadRows(beam.DoFn):
             yield aside, FAILURE + str(error).encode()
         yield aside, COUNT + marshal.dumps((task.source, read))
 
-    def _impressions(self, file: SourceFile) -> Iterator[Element | int]:
+    def _log(self, source: str, file: SourceFile) -> Iterator[Element | int]:
         items = load_items(self._folders.items) if self._layout.config.items else None
-        parse = LogParser(self._layout, file, items)
+        parse = LogParser(self._layout, file, items, source)
+        kind = ROWS if source == "impressions" else PAST
         key, run, read = b"", [], 0
         for row in read_rows(file, parse.wanted):
             read += 1
@@ -131,21 +138,21 @@ class ReadRows(beam.DoFn):
                 own, found = parse(row)
             except RejectError as error:
                 read += row.lines - 1
-                for packed in pack_row("impressions", file, row, parse.wanted, error):
+                for packed in pack_row(source, file, row, parse.wanted, error):
                     yield b"", REJECT + packed
                 continue
             if own != key or len(run) == RUN:
                 if run:
-                    yield self._handed_on(key, run)
+                    yield self._handed_on(key, kind, run)
                 key, run = own, []
             run.append(found)
         if run:
-            yield self._handed_on(key, run)
+            yield self._handed_on(key, kind, run)
         yield read
 
-    def _handed_on(self, key: bytes, run: list[tuple]) -> Element:
+    def _handed_on(self, key: bytes, kind: bytes, run: list[tuple]) -> Element:
         self._ahead.update(len(run))
-        return key, ROWS + marshal.dumps(run)
+        return key, kind + marshal.dumps(run)
 
     def _users(self, file: SourceFile) -> Iterator[Element | int]:
         parse = AttributeParser(self._layout.config.users.key, self._layout.groups["user"])
@@ -168,7 +175,9 @@ class ReadRows(beam.DoFn):
 class GroupUser(beam.DoFn):
     """Brings one user's rows into order, joins the user's attributes, and names their shard.
 
-    The distribution `prepare/rows_held` counts the rows held at once: those of one user.
+    Of behaviours that are a log of their own, those are kept that a request asks for. The
+    distribution `prepare/rows_held` counts the rows held at once: those of one user, and about
+    twice the behaviours that are kept.
 
     Args:
         layout: where everything is read from.
@@ -178,7 +187,10 @@ class GroupUser(beam.DoFn):
     def __init__(self, layout: Layout, folders: Folders):
         self._layout = layout
         self._folders = folders
-        self._by_time = layout.config.split.by == "time"
+        split = layout.config.split
+        self._shares_of_time = split.by == "time" and split.boundaries is None
+        built = [own for own in layout.schema.sequences.values() if own.separator is None]
+        self._length = max((sequence.max_length for sequence in built), default=0)
         self._pile: Pile | None = None
         self._held = Metrics.distribution("prepare", "rows_held")
 
@@ -204,9 +216,8 @@ class GroupUser(beam.DoFn):
         for blob in blobs:
             if blob[:1] == ROWS:
                 rows.extend(marshal.loads(blob[1:]))
-            else:
+            elif blob[:1] == USER:
                 attributes.append(marshal.loads(blob[1:]))
-        self._held.update(len(rows))
         rows.sort(key=itemgetter(0, 1, 2, 3))
         attributes.sort(key=lambda row: row[:2])
         yield from self._duplicates(key, attributes[1:])
@@ -219,13 +230,38 @@ class GroupUser(beam.DoFn):
             except RejectError as error:
                 yield from self._strangers(key, rows, error)
                 return
+        past = self._past(rows, blobs)
+        self._held.update(len(rows) + past.held)
         shard = shard_of(key, self._layout.config.shards)
         if self._pile is None:
             self._pile = Pile(self._folders.work)
-        reference = self._pile.append(marshal.dumps((values, rows)))
+        reference = self._pile.append(marshal.dumps((values, rows, past.rows())))
         # Of a request's rows, which come in the order of time, the last one stays.
-        times = list({row[1]: row[0] for row in rows}.values()) if self._by_time else []
-        yield b"%d" % shard, ROWS + marshal.dumps(((key, *reference), len(rows), times))
+        times = list({row[1]: row[0] for row in rows}.values()) if self._shares_of_time else []
+        user = (key, *reference, self._active(key, rows, past))
+        yield b"%d" % shard, ROWS + marshal.dumps((user, len(rows), times))
+
+    def _active(self, key: bytes, rows: list[tuple], past: Newest) -> int:
+        """How many behaviours a user has, where that decides who is kept."""
+        config = self._layout.config
+        if config.most_active_users == 1:
+            return 0
+        if not key.startswith(b"u"):
+            return NOBODY
+        return past.seen if config.behaviours else len(rows)
+
+    def _past(self, rows: list[tuple], blobs: Iterable[bytes]) -> Newest:
+        """The behaviours of a log of their own; none where the impressions are the behaviours."""
+        if not self._layout.config.behaviours:
+            return Newest([], 0)
+        starts: dict[bytes, int] = {}
+        for row in rows:
+            starts.setdefault(row[1], row[0])
+        past = Newest(list(starts.values()), self._length)
+        for blob in blobs:
+            if blob[:1] == PAST:
+                past.add(marshal.loads(blob[1:]))
+        return past
 
     def _duplicates(self, key: bytes, attributes: list[tuple]) -> Iterator[Element]:
         column = self._layout.config.users.key if attributes else ""
@@ -291,16 +327,25 @@ class WriteShard(beam.DoFn):
         yield name
 
     def _rows(self, shard: int, blobs: Iterable[bytes]) -> dict:
-        times: Counter[int] = Counter()
-        largest = 0
         users = []
+        # All by the number of behaviours: who has too few is left out once all users are known.
+        times: defaultdict[int, Counter] = defaultdict(Counter)
+        counts: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
+        largest = 0
         for blob in blobs:
             user, rows, lasts = marshal.loads(blob[1:])
+            active = user[-1]
+            counts[active][0] += 1
+            counts[active][1] += rows
             largest = max(largest, rows)
-            times.update(lasts)
+            times[active].update(lasts)
             users.append(user)
         save_summary(self._folders.shard(shard), sorted(users))
-        return {"largest": largest, "times": dict(times)}
+        return {
+            "largest": largest,
+            "times": {active: dict(own) for active, own in times.items()},
+            "counts": dict(counts),
+        }
 
     def _rejects(self, part: int, blobs: Iterable[bytes]) -> dict:
         path = self._folders.output / REJECTS / f"part-{part:05d}.jsonl"
@@ -333,6 +378,6 @@ def save_summary(path: Path, summary: Any) -> None:
     partial.replace(path)
 
 
-def load_summaries(folder: Path, pattern: str) -> list[dict]:
-    """Every summary whose name matches, in the order of names."""
-    return [marshal.loads(path.read_bytes()) for path in sorted(folder.glob(pattern))]
+def load_summaries(folder: Path, pattern: str) -> Iterator[dict]:
+    """Every summary whose name matches, one at a time, in the order of names."""
+    return (marshal.loads(path.read_bytes()) for path in sorted(folder.glob(pattern)))

@@ -1,7 +1,9 @@
 """Finds, for everything the schema names, the file and the column it is read from.
 
 User features are looked for in `users`, then in the log; context features in the log, then in
-`users`; candidate features and the attributes of earlier events in `items`, then in the log.
+`users`; candidate features and the attributes of earlier events in `items`, then in the log. Where
+`behaviours` are a log of their own, it takes the log's place for earlier events, and `items` have
+their attributes only if it has the key of items.
 """
 
 from __future__ import annotations
@@ -37,9 +39,8 @@ GROUP_OF: dict[tuple[str, str], Group] = {
     ("candidate", "impressions"): "candidate",
     ("event", "items"): "item",
     ("event", "impressions"): "event",
+    ("event", "behaviours"): "event",
 }
-
-SOURCE_OF = {group: source for (_, source), group in GROUP_OF.items()}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Layout:
     Args:
         schema: the schema.
         config: the job's configuration.
-        files: by source: impressions, users, items.
+        files: by source: impressions, users, items, behaviours.
         groups: fields by where their values live: `request` and `user` once a request,
             `candidate` and `item` once a candidate, `event` and again `item` once a behaviour.
     """
@@ -90,6 +91,11 @@ class Layout:
     config: PrepareConfig
     files: dict[str, list[SourceFile]]
     groups: dict[Group, tuple[Field, ...]]
+
+    @property
+    def past(self) -> str:
+        """The source that sequences are built from: impressions or behaviours."""
+        return "behaviours" if self.config.behaviours else "impressions"
 
     def place(self, name: str) -> tuple[Group, int]:
         """The group of an input's field and its place there."""
@@ -121,7 +127,12 @@ def resolve(schema: Schema, config: PrepareConfig, root: Path) -> Layout:
     """
     if config.impressions is None:
         raise PrepareError("prepare.impressions: missing: the log to prepare")
-    sources = {"impressions": config.impressions, "users": config.users, "items": config.items}
+    sources = {
+        "impressions": config.impressions,
+        "users": config.users,
+        "items": config.items,
+        "behaviours": config.behaviours,
+    }
     files = {
         name: list_files(source, root, f"prepare.{name}")
         for name, source in sources.items()
@@ -149,9 +160,10 @@ def resolve(schema: Schema, config: PrepareConfig, root: Path) -> Layout:
                 )
         fields[group].append(_field(schema, name, column, feature, schema.encoder(name)))
     for name in schema.sequences:
-        _place_sequence(schema, name, columns, fields)
+        _place_sequence(schema, name, config, columns, fields)
+    source_of = {group: source for (_, source), group in GROUP_OF.items() if source in files}
     groups = {
-        group: tuple(replace(field, clean=_cleaning(sources[SOURCE_OF[group]])) for field in found)
+        group: tuple(replace(field, clean=_cleaning(sources[source_of[group]])) for field in found)
         for group, found in fields.items()
     }
     return Layout(schema, config, files, groups)
@@ -166,6 +178,7 @@ def _cleaning(source: Source) -> Converter:
 def _place_sequence(
     schema: Schema,
     name: str,
+    config: PrepareConfig,
     columns: dict[str, list[str]],
     fields: dict[Group, list[Field]],
 ) -> None:
@@ -180,7 +193,12 @@ def _place_sequence(
         column = spec.column or (schema.features[like].column if like else None)
         column = column or like or attribute
         where = f"sequences.{name}.attributes.{attribute}"
-        order = ("impressions",) if sequence.separator is not None else ORDER["event"]
+        order = ORDER["event"]
+        if sequence.separator is not None:
+            order = ("impressions",)
+        elif config.behaviours:
+            joined = config.items and config.items.key in columns["behaviours"]
+            order = ("items", "behaviours") if joined else ("behaviours",)
         source = _find(columns, order, column, where)
         group = "request" if sequence.separator is not None else GROUP_OF["event", source]
         feature = schema.attribute(name, attribute)
@@ -229,6 +247,8 @@ def _check_keys(schema: Schema, config: PrepareConfig, columns: dict[str, list[s
             column = getattr(task, what)
             if column is not None:
                 _find(columns, ("impressions",), column, f"tasks.{name}.{what}")
+    for key in ("user", "time") if config.behaviours else ():
+        _find(columns, ("behaviours",), getattr(schema.keys, key), f"keys.{key}")
     for source in ("users", "items"):
         attributes = getattr(config, source)
         if attributes is not None:
@@ -257,6 +277,15 @@ def _check_config(schema: Schema, config: PrepareConfig) -> None:
         raise PrepareError(
             f"prepare.items.key must be keys.item, {keys.item!r}, not {config.items.key!r}"
         )
+    built = {name: own for name, own in schema.sequences.items() if own.separator is None}
+    if config.behaviours and not built:
+        raise PrepareError("prepare.behaviours: no sequence of the schema is built from a log")
+    for name, sequence in built.items() if config.behaviours else ():
+        if sequence.positive is not None:
+            raise PrepareError(
+                f"sequences.{name}.positive: the rows of prepare.behaviours have no label of "
+                f"{sequence.positive}; leave it out"
+            )
     if config.negatives and not keys.item:
         raise PrepareError("prepare.negatives needs keys.item")
     for name, task in schema.tasks.items():

@@ -3,7 +3,8 @@
     shards -> LearnShard -> (what, value), count -> GroupByKey -> MergeCounts -> what, (value, count)
            -> GroupByKey -> WriteLearned -> one file each
 
-Every log row of training counts once, for the user's features, too; sampled negatives do not.
+Every log row of training counts once, for the user's features, too; sampled negatives do not. Of a
+log of behaviours each row counts once that a training request has in its sequence.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_tf.data.manifest import ITEM_FREQUENCY, VOCABULARIES
-from ctr_tf.schema import MISSING_INT, Categorical, Numeric, Schema, Text
+from ctr_tf.schema import MISSING_INT, Categorical, Numeric, Schema, Sequence, Text
 from ctr_tf.schema.text import words
 from pipelines.transforms.catalogue import load_items
 from pipelines.transforms.ingest import Folders, save_summary
 from pipelines.transforms.layout import Field, Layout
 from pipelines.transforms.moments import Moments
-from pipelines.transforms.rows import TRAIN, LogRow
-from pipelines.transforms.sequences import behaviours
+from pipelines.transforms.rows import TRAIN, LogRow, Request
+from pipelines.transforms.sequences import behaviours, newest
 from pipelines.transforms.users import User, read_users
 
 VOCABULARY, STATISTICS, FREQUENCY, POSITIVES = b"v", b"s", b"i", b"p"
@@ -37,13 +38,16 @@ MOST_HELD = 1_000_000
 Element = tuple[bytes, bytes]
 
 
-def is_learned(field: Field, schema: Schema) -> bool:
+def is_learned(field: Field, layout: Layout) -> bool:
     """Whether the field's values teach its encoder something.
 
     Attributes of a sequence do where they have an encoder of their own: those like a feature
-    use what its values taught.
+    use what its values taught. Where behaviours are a log of their own they do, too: what a user
+    did there need not be among the candidates.
     """
-    if field.sequence is not None:
+    schema = layout.schema
+    of_a_log = layout.config.behaviours is not None and field.separator is None
+    if field.sequence is not None and not of_a_log:
         attribute = field.input.removeprefix(f"{field.sequence}_")
         own = schema.sequences[field.sequence].attributes[attribute].encoder
         if own is None or own.share is not None:
@@ -124,7 +128,7 @@ class LearnShard(beam.DoFn):
         layout = self._layout
         learned: dict[str, list[tuple[int, Field]]] = {}
         for group, index, field in layout.fields():
-            if is_learned(field, layout.schema):
+            if is_learned(field, layout):
                 behaviour = field.sequence is not None and field.separator is None
                 learned.setdefault(f"past {group}" if behaviour else group, []).append(
                     (index, field)
@@ -158,8 +162,16 @@ class LearnShard(beam.DoFn):
         for group in ("item", "event"):
             for index, field in learned.get(f"past {group}", ()):
                 sequence = self._layout.schema.sequences[field.sequence]
-                for row in behaviours(self._layout, sequence, rows):
+                for row in self._seen(user, training, sequence):
                     counts.add(field, _event_value(row, group, index, items))
+
+    def _seen(self, user: User, training: list[Request], sequence: Sequence) -> list[LogRow]:
+        """The behaviours of training, each once."""
+        if self._layout.config.behaviours:
+            times = [request.time for request in training]
+            return newest(user.past, times, sequence.max_length)
+        rows = [row for request in training for row in request.rows]
+        return behaviours(self._layout, sequence, rows)
 
     def _drain(self, learned: dict, items: dict, counts: Counts) -> Iterator[Element]:
         # An item's features count as often as the item: once here, not once a row.

@@ -12,7 +12,7 @@ from pipelines.transforms.errors import RejectError
 from pipelines.transforms.sources import Row, SourceFile
 from pipelines.transforms.spill import Spill, read_spill
 
-SOURCES = ("impressions", "users", "items")
+SOURCES = ("impressions", "users", "items", "behaviours")
 Key = tuple[int, int, int]
 
 
@@ -22,7 +22,7 @@ def reject(
     """The key and the JSON line of a rejected row.
 
     Args:
-        source: impressions, users or items.
+        source: impressions, users, items or behaviours.
         file: the file it stands in.
         position: its line or row there.
         row: its values, or the row as it stands.
@@ -58,7 +58,7 @@ def pack_row(
     """A rejected row as blobs, one for each line that it takes up.
 
     Args:
-        source: impressions, users or items.
+        source: impressions, users, items or behaviours.
         file: the file it stands in.
         row: the row.
         wanted: the columns of its values.

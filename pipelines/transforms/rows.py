@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from functools import lru_cache, partial
@@ -15,7 +16,7 @@ from ctr_tf.schema import Categorical
 from ctr_tf.schema.features import Task
 from pipelines.transforms.errors import RejectError
 from pipelines.transforms.layout import Field, Layout
-from pipelines.transforms.sources import Row, SourceFile
+from pipelines.transforms.sources import Row, SourceFile, available
 from pipelines.transforms.values import (
     MICROSECONDS,
     Converter,
@@ -31,11 +32,11 @@ REMEMBERED = 1 << 14
 
 
 class LogRow(NamedTuple):
-    """One impression.
+    """One impression, or a row of a log of behaviours: it has a time, a place and an event.
 
     Args:
         time: Unix microseconds; 0 without `keys.time`.
-        request: request id.
+        request: request id; empty for a behaviour.
         file: number of its file.
         position: line or row there.
         item: the item's id; empty without items and `keys.item`.
@@ -92,24 +93,34 @@ def remembering(convert: Converter) -> Converter:
 
 
 class LogParser:
-    """Turns rows of one file of impressions into the values of `LogRow`s.
+    """Turns rows of one file of impressions or behaviours into the values of `LogRow`s.
 
     Args:
         layout: where everything is read from.
         file: the file.
         items: the ids that the catalogue holds; None without items.
+        source: impressions or behaviours.
     """
 
-    def __init__(self, layout: Layout, file: SourceFile, items: object = None):
+    def __init__(
+        self,
+        layout: Layout,
+        file: SourceFile,
+        items: object = None,
+        source: str = "impressions",
+    ):
+        self._shown = source == "impressions"
         self._file = file
         self._items = items
         self._keys = layout.schema.keys
         self.wanted: list[str] = []
         self._user = self._index(self._keys.user)
         self._user_id = remembering(partial(identifier, column=self._keys.user))
-        self._request = self._index(self._keys.request)
+        self._request = self._index(self._keys.request) if self._shown else None
         self._time = self._index(self._keys.time)
         item = layout.config.items.key if layout.config.items else self._keys.item
+        if not self._shown and (items is None or item not in available(layout.files[source])):
+            item = None
         self._item_column = item
         self._item = self._index(item)
         self._item_id = remembering(self._known_item)
@@ -121,13 +132,16 @@ class LogParser:
                 self._index(task.mask),
                 self._index(task.weight),
             )
-            for task in layout.schema.tasks.values()
+            for task in (layout.schema.tasks.values() if self._shown else ())
         ]
+        places = {"request": "impressions", "candidate": "impressions", "event": layout.past}
         self._groups = [
             [(self._index(field.column), _converter(field)) for field in layout.groups[group]]
-            for group in ("request", "candidate", "event")
+            if place == source
+            else []
+            for group, place in places.items()
         ]
-        self._sequences = _sequence_places(layout)
+        self._sequences = _sequence_places(layout) if self._shown else []
         self._users = layout.config.users is not None and layout.config.users.required
 
     def _index(self, column: str | None) -> int | None:
@@ -155,14 +169,17 @@ class LogParser:
             raise RejectError(row.problem, row.raw)
         values = row.values
         user = b"" if self._user is None else self._user_id(values[self._user])
+        if not (self._shown or user):
+            raise RejectError(f"{self._keys.user}: missing, and a behaviour is a user's")
         if self._users and not user:
             raise RejectError(f"{self._keys.user}: missing, and users has the user's features")
         time = 0
         if self._time is not None:
             time = timestamp(values[self._time], self._keys.time, self._keys.time_unit)
-        request = self._request_id(values, user, time, row.position)
+        request = self._request_id(values, user, time, row.position) if self._shown else b""
         item = b"" if self._item is None else self._item_id(values[self._item])
-        labels, weights = zip(*[_label(values, *task) for task in self._tasks])
+        told = [_label(values, *task) for task in self._tasks]
+        labels, weights = zip(*told) if told else ((), ())
         shared, candidate, event = [
             tuple([convert(values[index]) for index, convert in group]) for group in self._groups
         ]
@@ -252,6 +269,25 @@ def build_requests(rows: list[LogRow], user: bytes = b"") -> list[Request]:
         Request(own[0].time, own[-1].time, request, before + request, own)
         for request, own in found.items()
     ]
+
+
+def least_active(share: float, counts: dict[int, int]) -> int:
+    """The fewest behaviours of a user among the most active ones.
+
+    Args:
+        share: of users that is wanted, at least.
+        counts: users by the number of their behaviours.
+
+    Example:
+        >>> least_active(0.5, {9: 1, 4: 2, 1: 3})
+        4
+    """
+    wanted = math.ceil(share * sum(counts.values()))
+    for behaviours in sorted(counts, reverse=True):
+        wanted -= counts[behaviours]
+        if wanted <= 0:
+            return behaviours
+    return 0
 
 
 TRAIN, VALIDATION, TEST = range(3)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterable
 from collections.abc import Sequence as Values
+from operator import itemgetter
 from typing import NamedTuple
 
 from ctr_tf.schema import Sequence
@@ -34,7 +36,8 @@ class History:
     Args:
         name: the sequence's name.
         layout: where everything is read from.
-        rows: the user's impressions, sorted by time, request id and place in the log.
+        rows: the user's impressions, or behaviours where they are a log of their own, sorted by
+            time, request id and place in the log.
         items: the catalogue; empty without items.
 
     Example: see `tests/pipelines/test_sequences.py`.
@@ -60,6 +63,63 @@ class History:
         start = max(0, end - self._length)
         attributes = tuple([column[start:end] for column in self._columns])
         return Behaviours(end - start, attributes, self._seconds[start:end])
+
+
+def newest(rows: list, times: Iterable[int], length: int) -> list:
+    """The rows that are among the `length` newest strictly before any of the times.
+
+    Args:
+        rows: `LogRow`s, or plain tuples of their values, in the order of their time.
+        times: Unix microseconds, ascending.
+        length: the most rows that one time asks for.
+
+    Example:
+        >>> newest([(1,), (2,), (3,), (4,), (5,)], [3, 5], 1)
+        [(2,), (4,)]
+    """
+    kept: list = []
+    done = 0
+    for time in times:
+        end = bisect.bisect_left(rows, time, key=itemgetter(0))
+        kept += rows[max(done, end - length) : end]
+        done = max(done, end)
+    return kept
+
+
+class Newest:
+    """The behaviours that any request of one user asks for, out of all that come, in any order.
+
+    What no request can ask for any more is forgotten as rows come in: about twice what they ask
+    for is held, and `SPARE` rows.
+
+    Args:
+        times: of the requests, Unix microseconds, ascending.
+        length: the most behaviours that one of them asks for.
+    """
+
+    SPARE = 1000
+
+    def __init__(self, times: list[int], length: int):
+        self._times = times
+        self._length = length
+        self._rows: list[tuple] = []
+        self._limit = self.SPARE
+        self.seen = 0
+        self.held = 0
+
+    def add(self, rows: list[tuple]) -> None:
+        """Takes further rows."""
+        self._rows += rows
+        self.seen += len(rows)
+        self.held = max(self.held, len(self._rows))
+        if len(self._rows) > self._limit:
+            self._limit = 2 * len(self.rows()) + self.SPARE
+
+    def rows(self) -> list[tuple]:
+        """What the requests ask for of all rows so far, by time and place in the log."""
+        self._rows.sort(key=itemgetter(0, 2, 3))
+        self._rows = newest(self._rows, self._times, self._length)
+        return self._rows
 
 
 def behaviours(layout: Layout, sequence: Sequence, rows: list[LogRow]) -> list[LogRow]:

@@ -145,8 +145,8 @@ class WriteRecords(beam.DoFn):
         return NegativeSampler(config.negatives, list(self._items), counts, config.seed)
 
     def _write(self, user: User, files: list[SplitFile]) -> None:
-        rows = user.rows if user.id else []
-        histories = {name: History(name, self._layout, rows, self._items) for name in self._built}
+        past = user.past if user.id else []
+        histories = {name: History(name, self._layout, past, self._items) for name in self._built}
         met = _Met(user.rows)
         for request, split in zip(user.requests, user.splits):
             first = request.rows[0].shared

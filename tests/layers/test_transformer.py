@@ -47,8 +47,7 @@ def test_encoder_is_that_of_each_row(rng, given, activation, mask, whole):
             found = run(encoder, x, mask)
     else:
         found = run(encoder, x, mask)
-    tolerance = 1e-3 if activation is gelu else 1e-4
-    np.testing.assert_allclose(found, expected, atol=tolerance)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])

@@ -1,5 +1,6 @@
 """Oracle of the transformer encoder (Vaswani et al. 2017, arXiv:1706.03762), one row at a time."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,8 +57,14 @@ def layer_norm(x: Array, gamma: Array, beta: Array, epsilon: float) -> Array:
 
 
 def gelu(x: Array) -> Array:
-    """x Phi(x) in its tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2)."""
-    return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+    """x Phi(x) (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2), not its tanh form.
+
+    Example:
+        >>> gelu([1.0, -1.0]).round(8).tolist()
+        [0.84134475, -0.15865525]
+    """
+    x = np.asarray(x, np.float64)
+    return 0.5 * x * (1.0 + np.vectorize(math.erf, otypes=[float])(x / np.sqrt(2.0)))
 
 
 def encoder_block(

@@ -28,6 +28,15 @@ def write_shop(root):
     write_csv(root / "log-b.csv", SHOP_COLUMNS, rows[120:] + [["u1", "i1", 5, "maybe"]])
     write_csv(root / "users.csv", ["user_id"], [[f"u{n}"] for n in range(11)])
     write_csv(root / "items.csv", ["item_id", "price"], [[f"i{n}", n] for n in range(20)])
+    past = [[f"u{n * n % 11}", f"i{n % 25}", n // 5] for n in range(300)]
+    write_csv(root / "past.csv", ["user_id", "item_id", "time"], past)
+
+
+BEHAVIOURS = {"behaviours": {"path": "past.csv"}, "most_active_users": 0.5}
+
+
+def outcomes(root, **config):
+    return [outcome(root, **config), outcome(root, **config, **BEHAVIOURS)]
 
 
 def outcome(root, **config):
@@ -48,6 +57,7 @@ def outcome(root, **config):
         "splits": {split: read_split(out, split) for split in manifest.splits},
         "rejects": read_rejects(out / "rejects"),
         "reasons": manifest.rejects,
+        "left_out": manifest.left_out,
         "learned": [path.read_bytes() for path in learned],
     }
 
@@ -56,26 +66,29 @@ def outcome(root, **config):
 def expected(tmp_path_factory):
     root = tmp_path_factory.mktemp("one")
     write_shop(root)
-    found = outcome(root)
+    both = found, past = outcomes(root)
     assert sum(map(len, found["splits"].values())) > 100
+    # The squares modulo 11 are six numbers: of eleven users with attributes five did nothing.
+    assert past["left_out"].users == 5 and past["left_out"].below > 0
+    assert past["reasons"]["item_id: not in items"] == 60
     assert found["reasons"] == {
         "click: not a number": 1,
         "time: not a number": 1,
         "user_id: not in users": 16,
     }
-    return found
+    return list(both)
 
 
 def test_two_worker_processes(expected, tmp_path):
     write_shop(tmp_path)
-    assert outcome(tmp_path, runner_options=TWO_WORKERS) == expected
+    assert outcome(tmp_path, runner_options=TWO_WORKERS, **BEHAVIOURS) == expected[1]
 
 
 def test_dask_with_a_cluster_of_two(expected, tmp_path):
     write_shop(tmp_path)
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         options = [f"--dask_client_address={cluster.scheduler_address}", "--dask_npartitions=3"]
-        assert outcome(tmp_path, runner=DASK, runner_options=options) == expected
+        assert outcomes(tmp_path, runner=DASK, runner_options=options) == expected
 
 
 def test_no_step_holds_more_than_one_users_rows(tmp_path):

@@ -178,6 +178,16 @@ class SelfAttention(keras.layers.Layer):
     def call(self, x: Tensor, packing: Packing, training: bool = False) -> Tensor:
         return self.attend(self.project(x), packing, training)
 
+    def cross(self, x: Tensor, keys_values: Tensor, mask: Tensor, training: bool = False) -> Tensor:
+        """What `CrossAttention` makes of rows (B, N, W), with the queries' projection of this."""
+        scale = (self.width // self.heads) ** -0.5
+        queries = ops.matmul(x, ops.cast(self.kernel[:, : self.width] * scale, x.dtype))
+        if self.use_bias:
+            queries = queries + ops.cast(self.bias[: self.width] * scale, x.dtype)
+        dropout = self.dropout if training else None
+        attended = cross_attend(queries, keys_values, mask, self.heads, dropout)
+        return self.output_projection(attended)
+
     def attend(self, projected: Tensor, packing: Packing, training: bool = False) -> Tensor:
         """What `call` makes of what `project` returns."""
         dropout = self.dropout if training else None
@@ -228,24 +238,51 @@ class CrossAttention(keras.layers.Layer):
         self.output_projection = keras.layers.Dense(width, use_bias=use_bias, name="output")
         self.dropout = keras.layers.Dropout(dropout) if dropout else None
 
+    def build(self, input_shape):
+        self.query.build(input_shape)
+        self.output_projection.build((*input_shape[:-1], self.width))
+
     def call(
         self, queries: Tensor, keys_values: Tensor, mask: Tensor, training: bool = False
     ) -> Tensor:
         dropout = self.dropout if training else None
-        packing = Packing.of(mask)
         queries = self.query(queries) * (self.width // self.heads) ** -0.5
-        packed = packing.pack(keys_values)
-        if packing.padded:
-            (own,) = by_head(queries, 1, self.heads)
-            keys, values = by_head(packing.unpack(packed), 2, self.heads)
-            return self.output_projection(joined(attend(own, keys, values, mask, dropout)))
-        buckets = Buckets.of(packing)
-        shape = ops.shape(queries)
-        slots = buckets.queries(shape[1], self.heads)
-        own = slots.lay_out(ops.reshape(queries, (-1, self.width)))
-        laid = buckets.positions(2, self.heads).lay_out(packed)
-        found = [attend(*q, *kv, m, dropout) for q, kv, m in zip(own, laid, buckets.masks)]
-        return self.output_projection(ops.reshape(slots.collect(found), shape))
+        attended = cross_attend(queries, keys_values, mask, self.heads, dropout)
+        return self.output_projection(attended)
+
+
+def cross_attend(
+    queries: Tensor,
+    keys_values: Tensor,
+    mask: Tensor,
+    heads: int,
+    dropout: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Attention of projected and scaled queries, by head and over buckets of sequences.
+
+    Args:
+        queries: (B, N, W).
+        keys_values: (B, L, 2 W), keys first.
+        mask: (B, L); where none is valid the result is zero.
+        heads: H.
+        dropout: see `attend`.
+
+    Returns:
+        (B, N, W).
+    """
+    packing = Packing.of(mask)
+    packed = packing.pack(keys_values)
+    if packing.padded:
+        (own,) = by_head(queries, 1, heads)
+        keys, values = by_head(packing.unpack(packed), 2, heads)
+        return joined(attend(own, keys, values, mask, dropout))
+    buckets = Buckets.of(packing)
+    shape = ops.shape(queries)
+    slots = buckets.queries(shape[1], heads)
+    own = slots.lay_out(ops.reshape(queries, (-1, queries.shape[-1])))
+    laid = buckets.positions(2, heads).lay_out(packed)
+    found = [attend(*q, *kv, m, dropout) for q, kv, m in zip(own, laid, buckets.masks)]
+    return ops.reshape(slots.collect(found), shape)
 
 
 def _divisor(heads: int, width: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ctr_tf.config_base import Config
 
@@ -18,6 +18,7 @@ class TableConfig(Config):
         scale: its standard deviation, or half the range of `uniform`.
         l2: weight of the squared norm of the rows that a batch touches, added to the loss.
         dtype: in which the table is stored; the optimiser's state is float32 in any case.
+        trainable: whether training changes it.
     """
 
     width: PositiveInt | None = None
@@ -25,13 +26,14 @@ class TableConfig(Config):
     scale: NonNegativeFloat | None = None
     l2: NonNegativeFloat | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    trainable: bool | None = Field(None, exclude_if=lambda trainable: trainable is None)
 
 
 class EmbeddingConfig(Config):
     """Width, initialiser, regulariser and dtype of the tables, by default and by name.
 
     Args:
-        width, initializer, scale, l2, dtype: see `TableConfig`.
+        width, initializer, scale, l2, dtype, trainable: see `TableConfig`.
         tables: what differs, by table.
         shard_rows: the most rows of one variable; tables of one kind share a variable, and a
             larger one is cut into several. No bound by default.
@@ -47,6 +49,8 @@ class EmbeddingConfig(Config):
     scale: NonNegativeFloat = 0.01
     l2: NonNegativeFloat = 0.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    # The default is not written out: it was there before it had a name, and runs keep theirs.
+    trainable: bool = Field(True, exclude_if=lambda trainable: trainable)
     tables: dict[str, TableConfig] = {}
     shard_rows: PositiveInt | None = None
 

@@ -27,7 +27,7 @@ class TableSpec:
         name: logical name, unique.
         rows: its rows; row 0 stands for a missing value.
         width: its columns.
-        initializer, scale, l2, dtype: see `TableConfig`.
+        initializer, scale, l2, dtype, trainable: see `TableConfig`.
     """
 
     name: str
@@ -37,6 +37,7 @@ class TableSpec:
     scale: float = 0.01
     l2: float = 0.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    trainable: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ class Stack:
 class EmbeddingTables(keras.layers.Layer):
     """All embedding tables of a model, and the only code that knows how they lie in memory.
 
-    Tables of one width, regulariser and dtype are stacked in one variable, read by one gather a
-    step however many features there are. A stack of more than `shard_rows` rows is cut into
-    several variables of equal size. Initial values and saved weights go by the tables' names, so
-    that this layout can change.
+    Tables of one width, regulariser and dtype, all trained or all not, are stacked in one
+    variable, read by one gather a step however many features there are. A stack of more than
+    `shard_rows` rows is cut into several variables of equal size. Initial values and saved weights
+    go by the tables' names, so that this layout can change.
 
     Args:
         specs: the tables.
@@ -102,10 +103,12 @@ class EmbeddingTables(keras.layers.Layer):
         for spec in specs:
             if spec.rows < 1:
                 raise ValueError(f"table {spec.name!r} must have rows, got {spec.rows}")
-            kinds.setdefault((spec.width, spec.l2, spec.dtype), []).append(spec)
+            kind = (spec.width, spec.l2, spec.dtype, spec.trainable)
+            kinds.setdefault(kind, []).append(spec)
         self.stacks: list[Stack] = []
         self.place: dict[str, tuple[int, int]] = {}
-        for members in kinds.values():
+        # As Keras lists weights: those that are trained first.
+        for members in sorted(kinds.values(), key=lambda members: not members[0].trainable):
             rows = 0
             for spec in members:
                 self.place[spec.name] = (len(self.stacks), rows)
@@ -125,6 +128,7 @@ class EmbeddingTables(keras.layers.Layer):
                 shape=(min(shard_rows, rows - start), kind.width),
                 initializer="zeros",
                 dtype=kind.dtype,
+                trainable=kind.trainable,
                 # Cast after the gather: autocast would copy the whole table at each read.
                 autocast=False,
             )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal
 
 import keras
 from keras import ops
 
-from ctr_tf.layers.attention.multi_head import SelfAttention
+from ctr_tf.layers.attention.multi_head import CrossAttention, SelfAttention
 from ctr_tf.layers.layer_norm import LayerNorm
 from ctr_tf.layers.names import FeedForwardActivation
 from ctr_tf.layers.packing import Packing
@@ -44,6 +45,8 @@ class EncoderBlock(keras.layers.Layer):
         TensorShape([4, 8])
     """
 
+    attention_class: ClassVar[type] = SelfAttention
+
     def __init__(
         self,
         width: int,
@@ -60,7 +63,7 @@ class EncoderBlock(keras.layers.Layer):
         self.width = width
         self.norm = norm
         of_weights = dropout if attention_dropout is None else attention_dropout
-        self.attention = SelfAttention(width, heads, of_weights, use_bias, name="attention")
+        self.attention = self.attention_class(width, heads, of_weights, use_bias, name="attention")
         hidden = feed_forward or 4 * width
         self.inner = keras.layers.Dense(hidden, activation=activation_name, name="inner")
         self.outer = keras.layers.Dense(width, name="outer")
@@ -73,19 +76,66 @@ class EncoderBlock(keras.layers.Layer):
         self.outer.build((None, self.inner.units))
 
     def call(self, x: Tensor, packing: Packing, training: bool = False) -> Tensor:
-        normed = self.norms[0](x) if self.norm == "pre" else x
-        attended = self.attention(normed, packing=packing, training=training)
+        attended = self.attention(self.before_attention(x), packing=packing, training=training)
         return self.after_attention(x, attended, training)
 
-    def after_attention(self, x: Tensor, attended: Tensor, training: bool = False) -> Tensor:
-        """What `call` makes of x (..., W) and of what attention made of it; they may broadcast."""
+    def cross(self, x: Tensor, keys_values: Tensor, mask: Tensor, training: bool = False) -> Tensor:
+        """Rows (B, N, W) through the block, with keys and values (B, L, 2 W) from outside."""
+        attended = self.attention.cross(self.before_attention(x), keys_values, mask, training)
+        return self.after_attention(x, attended, training)
+
+    def before_attention(self, x: Tensor) -> Tensor:
+        """What attention sees of x (..., W)."""
+        return self.norms[0](x) if self.norm == "pre" else x
+
+    def after_attention(
+        self,
+        x: Tensor,
+        attended: Tensor,
+        training: bool = False,
+        patch: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """What `call` makes of x (..., W) and of what attention made of it; they may broadcast.
+
+        Args:
+            x: of the block.
+            attended: of it.
+            training: whether there is dropout.
+            patch: of what the feed-forward part makes, before the residual.
+        """
         first, second = self.norms
         x = x + self.dropout(attended, training=training)
         if self.norm == "post":
             x = first(x)
         fed = self.outer(self.inner(second(x) if self.norm == "pre" else x))
+        fed = patch(fed) if patch else fed
         x = x + self.dropout(fed, training=training)
         return second(x) if self.norm == "post" else x
+
+
+class CrossBlock(EncoderBlock):
+    """A block whose keys and values come from outside; each row is by itself.
+
+    y = LN(x + MultiHead(x W^Q, K, V)), then LN(y + FFN(y)), as `EncoderBlock` has it.
+
+    Args:
+        as of `EncoderBlock`.
+
+    Shapes:
+        x (B, N, W); keys_values (B, L, 2 W), keys first; mask (B, L); returns (B, N, W).
+
+    Example:
+        >>> mask = ops.array([[True, False, False], [True, True, True]])
+        >>> CrossBlock(8, heads=2)(ops.ones((2, 5, 8)), ops.ones((2, 3, 16)), mask).shape
+        TensorShape([2, 5, 8])
+    """
+
+    attention_class = CrossAttention
+
+    def call(self, x: Tensor, keys_values: Tensor, mask: Tensor, training: bool = False) -> Tensor:
+        normed = self.before_attention(x)
+        attended = self.attention(normed, keys_values, mask, training=training)
+        return self.after_attention(x, attended, training)
 
 
 class Encoder(keras.layers.Layer):
@@ -97,6 +147,7 @@ class Encoder(keras.layers.Layer):
 
     Args:
         config: see `EncoderConfig`.
+        project: whether the input is projected; otherwise its width is W.
 
     Shapes:
         x: (P, D), packed by `packing`; returns (P, W).
@@ -111,29 +162,18 @@ class Encoder(keras.layers.Layer):
         TensorShape([2, 3, 8])
     """
 
-    def __init__(self, config: EncoderConfig, **kwargs):
+    def __init__(self, config: EncoderConfig, project: bool = True, **kwargs):
         super().__init__(**kwargs)
         self.config = config
-        self.projection = keras.layers.Dense(config.width, name="projection")
-        self.blocks = [
-            EncoderBlock(
-                config.width,
-                config.heads,
-                config.feed_forward,
-                config.activation,
-                config.norm,
-                config.dropout,
-                config.use_bias,
-                name=f"block_{i}",
-            )
-            for i in range(config.layers)
-        ]
+        self.projection = keras.layers.Dense(config.width, name="projection") if project else None
+        self.blocks = blocks_of(EncoderBlock, config)
         self.norm = LayerNorm(name="norm") if config.norm == "pre" else None
         self.dropout = keras.layers.Dropout(config.dropout)
 
     def build(self, input_shape):
         width = self.config.width
-        self.projection.build(input_shape)
+        if self.projection:
+            self.projection.build(input_shape)
         if self.config.positions:
             self.positions = self.add_weight(
                 name="positions",
@@ -144,18 +184,66 @@ class Encoder(keras.layers.Layer):
             layer.build((None, width))
 
     def call(self, x: Tensor, packing: Packing, training: bool = False) -> Tensor:
+        x = self.embed(x, packing)
+        return self.encode(x, packing, training=training)[0]
+
+    def embed(self, x: Tensor, packing: Packing) -> Tensor:
+        """The input of the first block, positions added and padding zero: (P, W)."""
         if packing.padded:
             # A padded position may hold anything, NaN included.
             x = ops.where(packing.weights[:, None] > 0, x, ops.zeros((), x.dtype))
-        x = self.projection(x)
-        if self.config.positions:
-            x = x + self._positions(packing, x.dtype)
+        if self.projection:
+            x = self.projection(x)
+        return x + self._positions(packing, x.dtype) if self.config.positions else x
+
+    def encode(
+        self,
+        x: Tensor,
+        packing: Packing,
+        patches: Sequence[Sequence[Callable[[Tensor], Tensor]]] = (),
+        training: bool = False,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The output for what `embed` returns, and each block's keys and values.
+
+        Args:
+            x: (P, W).
+            packing: of it.
+            patches: of each block, what attention and feed-forward part make goes through them.
+            training: whether there is dropout.
+
+        Returns:
+            (P, W), and (P, 2 W) a block, keys first.
+        """
         x = self.dropout(x, training=training)
-        for block in self.blocks:
-            x = block(x, packing=packing, training=training)
-        return self.norm(x) if self.norm else x
+        keys_values = []
+        for block, (first, second) in zip(
+            self.blocks, patches or [(None, None)] * len(self.blocks)
+        ):
+            projected = block.attention.project(block.before_attention(x))
+            keys_values.append(projected[:, self.config.width :])
+            attended = block.attention.attend(projected, packing, training)
+            attended = first(attended) if first else attended
+            x = block.after_attention(x, attended, training, second)
+        return (self.norm(x) if self.norm else x), keys_values
 
     def _positions(self, packing: Packing, dtype: str) -> Tensor:
         """The embedding of each position: (P, W)."""
         table = ops.cast(ops.convert_to_tensor(self.positions), dtype)
         return ops.take(table, ops.minimum(packing.ages(), self.config.positions - 1), axis=0)
+
+
+def blocks_of(kind: type[EncoderBlock], config: EncoderConfig) -> list[EncoderBlock]:
+    """The blocks that a configuration describes."""
+    return [
+        kind(
+            config.width,
+            config.heads,
+            config.feed_forward,
+            config.activation,
+            config.norm,
+            config.dropout,
+            config.use_bias,
+            name=f"block_{i}",
+        )
+        for i in range(config.layers)
+    ]

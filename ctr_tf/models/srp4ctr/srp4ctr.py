@@ -1,0 +1,240 @@
+"""SRP4CTR: a pre-trained encoder of behaviours, read by candidates and by queries."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from ctr_tf import layers
+from ctr_tf.config_base import SettingError, check_known
+from ctr_tf.layers.embedding.config import EmbeddingConfig, TableConfig
+from ctr_tf.layers.sequence.config import EncoderConfig
+from ctr_tf.models.architecture import Body
+from ctr_tf.models.config import InterestFields, ModelConfig
+from ctr_tf.models.sides import item_sides, side_products
+from ctr_tf.registry import register
+from ctr_tf.schema import Schema
+from ctr_tf.types import (
+    CandidateSide,
+    ContextSide,
+    Representation,
+    State,
+    Tensor,
+    UserSide,
+    Widths,
+)
+
+
+class SRP4CTRConfig(InterestFields, ModelConfig):
+    """Configuration of SRP4CTR.
+
+    Args:
+        sequence: of the behaviours; the schema's first by default. Others enter by their mean.
+        encoder: of the behaviours; its width is that of the tables of their attributes.
+        input_norm: whether the encoder's input is normalised, as in BERT4Rec's code.
+        uni_attention: how the candidate reads the encoder's layers: by blocks of its own, by the
+            encoder's (`tied`), or not at all.
+        queries: K, of the querying transformer; with 0 the mean of the encoder's output is read.
+        query_layers: blocks of the querying transformer.
+        query_features: user fields, or context fields of `user_context`, that queries start from.
+        patch: width of the model patches in the encoder; 0 for none.
+        freeze: whether encoder and tables of the behaviours' attributes stay as they are; patches
+            are trained.
+        units, activation, dropout: of the MLP; the encoder has its own.
+    """
+
+    name: str = "srp4ctr"
+    sequence: str = ""
+    encoder: EncoderConfig = EncoderConfig(activation="gelu", use_bias=True, dropout=0.1)
+    input_norm: bool = False
+    uni_attention: Literal["untied", "tied", "none"] = "untied"
+    queries: int = Field(4, ge=0)
+    query_layers: PositiveInt = 1
+    query_features: list[str] = []
+    patch: int = Field(0, ge=0)
+    freeze: bool = False
+
+
+@register("srp4ctr", paper="Han et al. 2024, SRP4CTR, section 2.2", config=SRP4CTRConfig)
+class SRP4CTR(Body):
+    """Candidates and queries read a transformer over behaviours, which sees neither.
+
+    Han et al. 2024, section 2.2 and figure 2. A behaviour is the sum of its attributes' embeddings
+    and its position (section 2.1, without masks), through the encoder. A candidate, the sum of the
+    attributes that behaviours have too, reads each layer (section 2.2.1, see
+    `layers.UniAttention`); K queries read the output (section 2.2.2, see
+    `layers.QueryingTransformer`). An MLP sees what both found, candidate, user and context.
+    Encoder, keys and values, and queries are computed once a user: a candidate costs a row through
+    as many blocks as the encoder has.
+
+    With `queries: 0` and `uni_attention: none` what is left is the encoder's mean; with `patch` and
+    `freeze` besides it is MP (Yuan et al. 2020, arXiv:2001.04253): see `layers.ModelPatch`.
+
+    Args:
+        config: see `SRP4CTRConfig`.
+        widths: of the embedded features; at least one sequence.
+
+    Shapes:
+        state: `user` (B, units[0]); with uni-attention `mask` (B, L) and for each layer l
+        `keys_values_l` (B, L, 2 W); representation (B, N, units[-1]).
+
+    Raises:
+        SettingError: no such sequence, none of its attributes is the candidate's, one of another
+            width than the encoder's, heads that do not divide it, or unknown query features.
+
+    Example:
+        >>> widths = Widths(candidate={"item_id": 64}, sequences={"history": {"item_id": 64}})
+        >>> SRP4CTR(SRP4CTRConfig(), widths).mlp.split.parts
+        {'user': 0, 'interest': 256, 'context': 0, 'candidate': 64, 'uni': 64}
+    """
+
+    needs_sequence = True
+
+    def __init__(self, config: SRP4CTRConfig, widths: Widths):
+        super().__init__(config, widths)
+        encoder = config.encoder
+        self.sequence = config.sequence or next(iter(widths.sequences))
+        self.shared = _shared(widths, self.sequence)
+        self.encoder = layers.Encoder(encoder, project=False, name=f"{self.sequence}_encoder")
+        self.encoder.build((None, encoder.width))
+        self.input_norm = layers.LayerNorm(name="input_norm") if config.input_norm else None
+        for frozen in (self.encoder, self.input_norm):
+            if frozen:
+                frozen.trainable = not config.freeze
+        self.patches = [
+            layers.ModelPatch(config.patch, name=f"patch_{i}")
+            for i in range(2 * encoder.layers if config.patch else 0)
+        ]
+        self.uni = None
+        if config.uni_attention != "none":
+            tied = config.uni_attention == "tied"
+            self.uni = layers.UniAttention(encoder, config.input_norm, tied, name="uni")
+        self.querying = None
+        if config.queries:
+            own = encoder.model_copy(update={"layers": config.query_layers})
+            self.querying = layers.QueryingTransformer(config.queries, own, name="querying")
+        self.mlp = layers.SplitMLP(
+            {
+                "user": widths.total("user") + _others(widths, self.sequence),
+                "interest": max(config.queries, 1) * encoder.width,
+                "context": widths.total("context"),
+                "candidate": widths.total("candidate"),
+                "uni": encoder.width if self.uni else 0,
+            },
+            config.units,
+            config.activation,
+            dropout=config.dropout,
+            name="mlp",
+        )
+
+    @classmethod
+    def embedding(cls, config: SRP4CTRConfig, schema: Schema) -> EmbeddingConfig:
+        """The configured tables, those of the behaviours' attributes as wide as the encoder."""
+        name = config.sequence or next(iter(schema.sequences), None)
+        if name not in schema.sequences:
+            return config.embedding
+        tables = dict(config.embedding.tables)
+        for attribute in schema.sequences[name].attributes:
+            encoder = schema.encoder(attribute, name)
+            given = tables.get(encoder, TableConfig()).model_dump(exclude_none=True)
+            trainable = {"trainable": False} if config.freeze else {}
+            tables[encoder] = TableConfig(**{"width": config.encoder.width, **given, **trainable})
+        return config.embedding.model_copy(update={"tables": tables})
+
+    @classmethod
+    def check(cls, config: SRP4CTRConfig, widths: Widths) -> None:
+        super().check(config, widths)
+        if config.sequence:
+            check_known(("model", "sequence"), "sequence", config.sequence, widths.sequences)
+        encoder = config.encoder
+        if encoder.width % encoder.heads:
+            raise SettingError(
+                ("model", "encoder", "heads"),
+                f"must divide the width, {encoder.width}; got {encoder.heads}",
+            )
+        sequence = config.sequence or next(iter(widths.sequences))
+        attributes = widths.sequences[sequence]
+        for name, width in attributes.items():
+            if width != encoder.width:
+                raise SettingError(
+                    ("model", "embedding", "tables"),
+                    f"{sequence}.{name} is summed with the other attributes: its table needs the "
+                    f"encoder's width, {encoder.width}; got {width}",
+                )
+        if not _shared(widths, sequence) and config.uni_attention != "none":
+            raise SettingError(
+                ("schema", "sequences", sequence, "attributes"),
+                f"the candidate reads the encoder as a behaviour: {list(attributes)} share no name "
+                f"with the candidate features {list(widths.candidate)}",
+            )
+        for index, name in enumerate(config.query_features):
+            at = ("model", "query_features", index)
+            check_known(at, "user feature", name, widths.user)
+
+    def user_tower(self, user: UserSide, training: bool) -> State:
+        sequence = user.sequences[self.sequence]
+        packing = layers.Packing.of(sequence.mask)
+        encoded, keys_values = self._encoded(sequence.values, packing, training)
+        if self.querying:
+            named = [user.fields.values[name] for name in self.config.query_features]
+            features = layers.concat(named)
+            interest = self.querying(encoded, sequence.mask, features, training=training)
+        else:
+            interest = packing.mean(encoded)
+        fields = [*user.fields.values.values(), *_means(user, self.sequence)]
+        products = [
+            self.mlp.part("user", layers.concat(fields)),
+            self.mlp.part("interest", interest),
+        ]
+        state = {"user": self.mlp.split.join(products, bias=False)}
+        if self.uni:
+            state["mask"] = sequence.mask
+            for layer, own in enumerate(keys_values):
+                state[f"keys_values_{layer}"] = packing.unpack(own)
+        return state
+
+    def item_tower(
+        self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
+    ) -> Representation:
+        mask = candidates.mask
+        sides = item_sides(context, candidates)
+        products = side_products(self.mlp, state["user"], *sides, mask)
+        if self.uni:
+            target = sum(candidates.fields.values[name] for name in self.shared)
+            keys_values = [state[f"keys_values_{i}"] for i in range(self.config.encoder.layers)]
+            encoder = self.encoder if self.config.uni_attention == "tied" else None
+            found = self.uni(target, keys_values, state["mask"], encoder=encoder, training=training)
+            products.append(self.mlp.part("uni", found))
+        return Representation(self.mlp(products, mask, training=training))
+
+    def _encoded(
+        self, values: dict[str, Tensor], packing: layers.Packing, training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The encoder's output for behaviours, (P, W), and each layer's keys and values."""
+        x = self.encoder.embed(sum(packing.pack(v) for v in values.values()), packing)
+        x = self.input_norm(x) if self.input_norm else x
+        patches = list(zip(self.patches[::2], self.patches[1::2]))
+        # What is frozen is read as it was evaluated.
+        training = training and not self.config.freeze
+        return self.encoder.encode(x, packing, patches, training)
+
+
+def _shared(widths: Widths, sequence: str) -> list[str]:
+    """The attributes of behaviours that candidates have too: item-related ones."""
+    return [name for name in widths.sequences[sequence] if name in widths.candidate]
+
+
+def _others(widths: Widths, sequence: str) -> int:
+    """The width of the means of the other sequences."""
+    return sum(sum(own.values()) for name, own in widths.sequences.items() if name != sequence)
+
+
+def _means(user: UserSide, sequence: str) -> list[Tensor]:
+    """The mean of each attribute of the other sequences."""
+    return [
+        layers.pool(value, own.mask, "mean")
+        for name, own in user.sequences.items()
+        if name != sequence
+        for value in own.values.values()
+    ]
