@@ -7,6 +7,7 @@ from ctr_tf.metrics.gauc import gauc
 from ctr_tf.metrics.histogram_auc import DEFAULT_BINS, HistogramAuc
 from ctr_tf.metrics.precision import precision_at_n
 from ctr_tf.metrics.probability import calibration_ratio, log_loss, normalised_entropy
+from ctr_tf.metrics.ranking import next_item
 from ctr_tf.metrics.value import MetricValue
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "gauc_with_interval",
     "log_loss",
     "long_tail",
+    "next_item",
     "normalised_entropy",
     "precision_at_n",
     "resampling_units",

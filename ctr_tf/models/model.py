@@ -140,6 +140,17 @@ class CTRModel(keras.Model):
             representation.vector, representation.logit, candidates.mask, training=training
         )
 
+    @property
+    def tasks(self) -> list[str]:
+        """What it is trained on."""
+        return list(self.schema.tasks)
+
+    def losses_of(
+        self, features: dict[str, Tensor], labels: Outputs, training: bool = False
+    ) -> Outputs:
+        """The loss of each candidate, (B, N) per task."""
+        return self.heads.losses_of(self(features, training=training), labels)
+
     def scores(self, outputs: Outputs) -> Outputs:
         """Probabilities, (B, N) per output, from the outputs."""
         return self.heads.scores(outputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -27,21 +27,35 @@ class EarlyStoppingConfig(Config):
     patience: PositiveInt = 2
     min_delta: NonNegativeFloat = 0.0
 
-    def followed(self, tasks: Sequence[str]) -> str:
-        """The full name of the metric, where the tasks are these.
+    def followed(self, metrics: Mapping[str, str]) -> str:
+        """The full name of the metric.
+
+        Args:
+            metrics: what validation measures: name and full name.
 
         Raises:
             SettingError: there is no such metric.
 
         Example:
-            >>> EarlyStoppingConfig(metric="gauc").followed(["click", "buy"])
+            >>> EarlyStoppingConfig(metric="gauc").followed(task_metrics(["click", "buy"]))
             'click_gauc'
         """
-        first = {kind: f"{tasks[0]}_{kind}" for kind in ("auc", "gauc")}
-        own = [f"{task}_{kind}" for task in tasks for kind in first]
-        at = ("train", "early_stopping", "metric")
-        check_known(at, "metric", self.metric, [*first, "loss", *own])
-        return first.get(self.metric, self.metric)
+        check_known(("train", "early_stopping", "metric"), "metric", self.metric, metrics)
+        return metrics[self.metric]
+
+
+def task_metrics(tasks: Sequence[str]) -> dict[str, str]:
+    """What validation measures of tasks: the names by which it can be asked for, and full names.
+
+    Example:
+        >>> task_metrics(["click"])
+        {'auc': 'click_auc', 'gauc': 'click_gauc', 'loss': 'loss', 'click_auc': 'click_auc', \
+'click_gauc': 'click_gauc'}
+    """
+    kinds = ("auc", "gauc")
+    own = [f"{task}_{kind}" for task in tasks for kind in kinds]
+    first = {kind: f"{tasks[0]}_{kind}" for kind in kinds}
+    return {**first, "loss": "loss", **dict(zip(own, own))}
 
 
 class TrainConfig(Config):
@@ -94,8 +108,12 @@ class TrainConfig(Config):
     max_loss: PositiveFloat = 1e4
     tensorboard: bool = False
 
-    def check(self, tasks: Sequence[str]) -> None:
-        """Checks what depends on the tasks of the schema.
+    def check(self, tasks: Sequence[str], metrics: Mapping[str, str] | None = None) -> None:
+        """Checks what depends on the tasks.
+
+        Args:
+            tasks: of the schema, or what is pre-trained.
+            metrics: what validation measures, see `task_metrics`, which is the default.
 
         Raises:
             SettingError: a weight of an unknown task, or early stopping on an unknown metric.
@@ -103,7 +121,7 @@ class TrainConfig(Config):
         for task in self.task_weights:
             check_known(("train", "task_weights", task), "task", task, tasks)
         if self.early_stopping:
-            self.early_stopping.followed(tasks)
+            self.early_stopping.followed(metrics or task_metrics(tasks))
 
     def compiles(self, planned_steps: int) -> bool:
         """Whether a run of that many steps is compiled with XLA.

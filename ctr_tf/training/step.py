@@ -46,7 +46,7 @@ class TrainStep:
     `tf.IndexedSlices`: of each row that a step touches there is one, summed.
 
     Args:
-        model: built under `strategy`.
+        model: built under `strategy`; it has `tasks`, `losses_of` and an `embedder` with tables.
         optimizer: built under `strategy`.
         strategy: whose replicas each take a share of every batch.
         task_weights: the weight of each task's loss; 1 by default.
@@ -67,7 +67,7 @@ class TrainStep:
         self.model = model
         self.optimizer = optimizer
         self.strategy = strategy
-        self.task_weights = {task: task_weights.get(task, 1.0) for task in model.schema.tasks}
+        self.task_weights = {task: task_weights.get(task, 1.0) for task in model.tasks}
         tables = model.embedder.tables
         self._tables = {variable.path for variable in tables.variables} if tables else set()
         self._l2 = tables.l2 if tables else {}
@@ -174,8 +174,7 @@ class TrainStep:
         return tf.stack([*weights, impressions, stop])
 
     def _loss(self, batch: dict, totals: dict[str, tf.Tensor]) -> tf.Tensor:
-        outputs = self.model(batch["features"], training=True)
-        losses = self.model.heads.losses_of(outputs, batch["labels"])
+        losses = self.model.losses_of(batch["features"], batch["labels"], training=True)
         return tf.add_n(
             [
                 weight

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ctr_tf.training.config import EarlyStoppingConfig
 from ctr_tf.training.progress import Progress
 from ctr_tf.training.validation import Validation
@@ -11,15 +13,15 @@ class BestMetric:
     """Follows one validation metric; its state lies in the run's progress.
 
     Args:
-        config: the metric and the patience; without it AUC is followed and nothing stopped. As
-            long as AUC is undefined, the latest validation is the best.
-        tasks: names of the tasks; `auc` and `gauc` are of the first one.
+        config: the metric and the patience; without it the first metric is followed and nothing
+            stopped. As long as that is undefined, the latest validation is the best.
+        metrics: what validation measures: name and full name, see `task_metrics`.
 
     Raises:
         SettingError: there is no such metric.
 
     Example:
-        >>> best = BestMetric(EarlyStoppingConfig(metric="loss", patience=2), ["click"])
+        >>> best = BestMetric(EarlyStoppingConfig(metric="loss", patience=2), {"loss": "loss"})
         >>> progress = Progress()
         >>> found = []
         >>> for progress.step, loss in enumerate([0.7, 0.6, 0.65, 0.62]):
@@ -28,9 +30,9 @@ class BestMetric:
         ([True, True, False, False], 1, True)
     """
 
-    def __init__(self, config: EarlyStoppingConfig | None, tasks: list[str]):
+    def __init__(self, config: EarlyStoppingConfig | None, metrics: Mapping[str, str]):
         self.config = config
-        self.name = (config or EarlyStoppingConfig(metric="auc")).followed(tasks)
+        self.name = config.followed(metrics) if config else next(iter(metrics.values()))
 
     def update(self, progress: Progress, validation: Validation) -> bool:
         """Whether this validation is the best so far; notes it in `progress`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ctr_tf.data.manifest import ManifestError
 from ctr_tf.models.model import CTRModel
 from ctr_tf.optimizers.build import build_optimizer
 from ctr_tf.training.checkpoints import Checkpoints
-from ctr_tf.training.config import TrainConfig
+from ctr_tf.training.config import TrainConfig, task_metrics
 from ctr_tf.training.history import History
 from ctr_tf.training.interruption import Interruption
 from ctr_tf.training.loop import Loop
@@ -37,6 +37,8 @@ def train(
     progress: bool = True,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     strategy: tf.distribute.Strategy | None = None,
+    validator: Callable[[CTRModel], Validator | None] | None = None,
+    metrics: Mapping[str, str] | None = None,
 ) -> TrainResult:
     """Trains a model, or goes on where an earlier call with the same folder was cut short.
 
@@ -52,6 +54,9 @@ def train(
         callbacks: Keras callbacks; validation metrics reach them as `val_<task>_auc` and so on.
         strategy: by default what `config.strategy` names; `multi_worker` has to be made by the
             caller, before `data`.
+        validator: makes what validates the model, by default on the `validation` split.
+        metrics: what that measures, the first being the default of what is best: name and full
+            name; by default `task_metrics`.
 
     Raises:
         CheckpointError: the folder holds a run of another model or of other settings.
@@ -72,8 +77,9 @@ def train(
         optimizer = build_optimizer(model, optimizers, config.precision == "mixed_float16")
         # Callbacks that read or set the learning rate look for it here.
         model.optimizer = optimizer
-    config.check(list(model.schema.tasks))
-    best = BestMetric(config.early_stopping, list(model.schema.tasks))
+    metrics = metrics or task_metrics(model.tasks)
+    config.check(model.tasks, metrics)
+    best = BestMetric(config.early_stopping, metrics)
     chief = is_chief(strategy)
     settings = {
         "train": {
@@ -101,8 +107,8 @@ def train(
         position = checkpoints.resume() or Progress()
         history = History(folder, position.step, config.tensorboard, write=chief)
         stack.callback(history.close)
-        validator = _validator(model, data, config)
-        bar = ProgressBar(reasons=lambda: validator.reasons if validator else {})
+        own = validator(model) if validator else _validator(model, data, config)
+        bar = ProgressBar(reasons=lambda: own.reasons if own else {})
         stack.callback(bar.close)
         loop = Loop(
             TrainStep(model, optimizer, strategy, config.task_weights, config.compiles(planned)),
@@ -110,7 +116,7 @@ def train(
             config,
             checkpoints,
             history,
-            validator,
+            own,
             best,
             keras.callbacks.CallbackList(
                 [bar, *callbacks] if progress and chief else list(callbacks),

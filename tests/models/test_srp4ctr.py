@@ -309,6 +309,7 @@ WIDE = {"item_id": 64, "rating": 64}
         ({"encoder": {"heads": 5}}, {}, "model.encoder.heads: must divide the width, 64; got 5"),
         ({}, {"sequences": {"history": {"item_id": 8}}}, "history.item_id is summed .*64; got 8"),
         ({}, {"candidate": {"price": 1}}, r"\['item_id', 'rating'\] share no name with .*price"),
+        ({"attributes": ["ratin"]}, {}, "model.attributes.0: .*did you mean 'rating'"),
         ({"query_features": ["aeg"]}, {}, "query_features.0: .*did you mean 'age'"),
     ],
 )

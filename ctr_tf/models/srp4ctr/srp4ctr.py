@@ -31,6 +31,7 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
 
     Args:
         sequence: of the behaviours; the schema's first by default. Others enter by their mean.
+        attributes: of a behaviour that the encoder reads; all by default.
         encoder: of the behaviours; its width is that of the tables of their attributes.
         input_norm: whether the encoder's input is normalised, as in BERT4Rec's code.
         uni_attention: how the candidate reads the encoder's layers: by blocks of its own, by the
@@ -46,6 +47,7 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
 
     name: str = "srp4ctr"
     sequence: str = ""
+    attributes: list[str] = []
     encoder: EncoderConfig = EncoderConfig(activation="gelu", use_bias=True, dropout=0.1)
     input_norm: bool = False
     uni_attention: Literal["untied", "tied", "none"] = "untied"
@@ -95,7 +97,8 @@ class SRP4CTR(Body):
         super().__init__(config, widths)
         encoder = config.encoder
         self.sequence = config.sequence or next(iter(widths.sequences))
-        self.shared = _shared(widths, self.sequence)
+        self.attributes = _attributes(config, widths, self.sequence)
+        self.shared = [name for name in self.attributes if name in widths.candidate]
         self.encoder = layers.Encoder(encoder, project=False, name=f"{self.sequence}_encoder")
         self.encoder.build((None, encoder.width))
         self.input_norm = layers.LayerNorm(name="input_norm") if config.input_norm else None
@@ -135,7 +138,9 @@ class SRP4CTR(Body):
         if name not in schema.sequences:
             return config.embedding
         tables = dict(config.embedding.tables)
-        for attribute in schema.sequences[name].attributes:
+        for attribute in config.attributes or schema.sequences[name].attributes:
+            if attribute not in schema.sequences[name].attributes:
+                continue
             encoder = schema.encoder(attribute, name)
             given = tables.get(encoder, TableConfig()).model_dump(exclude_none=True)
             trainable = {"trainable": False} if config.freeze else {}
@@ -154,19 +159,22 @@ class SRP4CTR(Body):
                 f"must divide the width, {encoder.width}; got {encoder.heads}",
             )
         sequence = config.sequence or next(iter(widths.sequences))
-        attributes = widths.sequences[sequence]
-        for name, width in attributes.items():
-            if width != encoder.width:
+        known = widths.sequences[sequence]
+        for index, name in enumerate(config.attributes):
+            check_known(("model", "attributes", index), "attribute", name, known)
+        attributes = _attributes(config, widths, sequence)
+        for name in attributes:
+            if known[name] != encoder.width:
                 raise SettingError(
                     ("model", "embedding", "tables"),
                     f"{sequence}.{name} is summed with the other attributes: its table needs the "
-                    f"encoder's width, {encoder.width}; got {width}",
+                    f"encoder's width, {encoder.width}; got {known[name]}",
                 )
-        if not _shared(widths, sequence) and config.uni_attention != "none":
+        if not set(attributes) & set(widths.candidate) and config.uni_attention != "none":
             raise SettingError(
                 ("schema", "sequences", sequence, "attributes"),
-                f"the candidate reads the encoder as a behaviour: {list(attributes)} share no name "
-                f"with the candidate features {list(widths.candidate)}",
+                f"the candidate reads the encoder as a behaviour: {attributes} share no name with "
+                f"the candidate features {list(widths.candidate)}",
             )
         for index, name in enumerate(config.query_features):
             at = ("model", "query_features", index)
@@ -212,7 +220,8 @@ class SRP4CTR(Body):
         self, values: dict[str, Tensor], packing: layers.Packing, training: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """The encoder's output for behaviours, (P, W), and each layer's keys and values."""
-        x = self.encoder.embed(sum(packing.pack(v) for v in values.values()), packing)
+        x = sum(packing.pack(values[name]) for name in self.attributes)
+        x = self.encoder.embed(x, packing)
         x = self.input_norm(x) if self.input_norm else x
         patches = list(zip(self.patches[::2], self.patches[1::2]))
         # What is frozen is read as it was evaluated.
@@ -220,9 +229,9 @@ class SRP4CTR(Body):
         return self.encoder.encode(x, packing, patches, training)
 
 
-def _shared(widths: Widths, sequence: str) -> list[str]:
-    """The attributes of behaviours that candidates have too: item-related ones."""
-    return [name for name in widths.sequences[sequence] if name in widths.candidate]
+def _attributes(config: SRP4CTRConfig, widths: Widths, sequence: str) -> list[str]:
+    """The attributes of behaviours that the encoder reads."""
+    return config.attributes or list(widths.sequences[sequence])
 
 
 def _others(widths: Widths, sequence: str) -> int:

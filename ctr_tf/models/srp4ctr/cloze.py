@@ -1,0 +1,90 @@
+"""Values of masked attributes from an encoder's output."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from ctr_tf.losses.cross_entropy import binary_cross_entropy
+from ctr_tf.types import Tensor
+
+
+class ClozeHead(keras.layers.Layer):
+    """Scores of an attribute's values at masked positions, with the attribute's own table.
+
+    gelu(h W + b) E^T + c (Sun et al. 2019, arXiv:1904.06690, equation 7), a projection each
+    attribute.
+
+    Args:
+        width: W, of output and table.
+        values: V, of the attribute.
+
+    Shapes:
+        h (P, W) and table (V, W); returns (P, V).
+
+    Example:
+        >>> ClozeHead(4, 7)(ops.ones((3, 4)), ops.ones((7, 4))).shape
+        TensorShape([3, 7])
+    """
+
+    def __init__(self, width: int, values: int, **kwargs):
+        super().__init__(**kwargs)
+        self.projection = keras.layers.Dense(width, activation="gelu", name="projection")
+        self.projection.build((None, width))
+        self.bias = self.add_weight(name="bias", shape=(values,), initializer="zeros")
+        self.built = True
+
+    def call(self, h: Tensor, table: Tensor) -> Tensor:
+        scores = ops.matmul(self.projection(h), ops.transpose(table))
+        return ops.cast(scores, "float32") + self.bias
+
+
+def softmax_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax(scores)_label: (P, V) and (P,) to (P,).
+
+    Example:
+        >>> softmax_loss(ops.zeros((1, 4)), ops.array([2])).numpy().round(4).tolist()
+        [1.3863]
+    """
+    own = ops.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+    return ops.logsumexp(scores, axis=1) - own
+
+
+def multi_label_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropies of all values, summed.
+
+    Args:
+        scores: (P, V).
+        labels: (P, M), which values are there; negative for none.
+
+    Returns:
+        (P,).
+
+    Example:
+        >>> multi_label_loss(ops.zeros((1, 4)), ops.array([[2, -1]])).numpy().round(4).tolist()
+        [2.7726]
+    """
+    there = ops.max(ops.one_hot(labels, scores.shape[1]), axis=1)
+    return ops.sum(binary_cross_entropy(there, scores), axis=1)
+
+
+def sampled_softmax_loss(own: Tensor, sampled: Tensor, hits: Tensor) -> Tensor:
+    """Softmax cross-entropy of a label among sampled values, scores less log Q.
+
+    Yi et al. 2019, RecSys, section 3.2; Q is how often a value is in the sample on average.
+
+    Args:
+        own: s - log Q of each label, (P,).
+        sampled: s - log Q of the sampled values, (P, S).
+        hits: whether a sampled value is the label, which then counts once, (P, S).
+
+    Returns:
+        (P,).
+
+    Example:
+        >>> hits = ops.array([[True, False]])
+        >>> sampled_softmax_loss(ops.zeros(1), ops.zeros((1, 2)), hits).numpy().round(4).tolist()
+        [0.6931]
+    """
+    sampled = ops.where(hits, -1e9, sampled)
+    return ops.logsumexp(ops.concatenate([own[:, None], sampled], axis=1), axis=1) - own
