@@ -83,6 +83,17 @@ def prepare(config: Config, set_: Set = None, workspace: Root = WORKSPACE) -> No
 
 
 @app.command()
+def pretrain(
+    config: Config, set_: Set = None, workspace: Root = WORKSPACE, quiet: Quiet = False
+) -> None:
+    """Pre-trains a model's encoder on user histories, once for all experiments that share it."""
+    found = _open(config, set_, workspace)
+    if found.experiment.pretrain is None:
+        raise StageError(f"{config}: pretrain: the config has no such section")
+    print(stages.pretrain(found, not quiet))
+
+
+@app.command()
 def train(
     config: Config, set_: Set = None, workspace: Root = WORKSPACE, quiet: Quiet = False
 ) -> None:

@@ -22,6 +22,7 @@ from ctr_tf.models.config import ModelConfig
 from ctr_tf.models.widths import check_model
 from ctr_tf.schema import Schema
 from ctr_tf.training.config import TrainConfig
+from ctr_tf.training.pretrain_config import PretrainConfig
 from ctr_tf.yaml_source import ConfigError, Source
 
 
@@ -36,6 +37,7 @@ class Experiment(Config):
         prepared: a folder of TFRecords to use as it is, where the raw logs are not at hand.
         input: from TFRecords to batches.
         model: the architecture, by `name`, and its configuration.
+        pretrain: of the model's encoder, before training; none by default.
         train, evaluate, export: the later stages.
     """
 
@@ -46,6 +48,7 @@ class Experiment(Config):
     prepared: str | None = None
     input: InputConfig = InputConfig()
     model: SerializeAsAny[ModelConfig]
+    pretrain: PretrainConfig | None = Field(None, exclude_if=lambda config: config is None)
     train: TrainConfig = TrainConfig()
     evaluate: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
@@ -119,6 +122,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
     for check in (
         lambda: experiment.train.check(list(experiment.log.tasks)),
         lambda: check_model(experiment.log, experiment.model),
+        lambda: _check_pretraining(experiment),
     ):
         try:
             check()
@@ -127,3 +131,11 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
     if problems:
         raise ConfigError("\n".join(problems))
     return experiment
+
+
+def _check_pretraining(experiment: Experiment) -> None:
+    if experiment.pretrain is None:
+        return
+    experiment.pretrain.check(experiment.log, experiment.model)
+    if not (experiment.prepare.histories or experiment.prepared):
+        raise SettingError(("prepare", "histories"), "pre-training reads histories: set it to true")

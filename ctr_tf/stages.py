@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ctr_tf import datasets
 from ctr_tf.config import fingerprint
-from ctr_tf.data.manifest import MANIFEST, Manifest
+from ctr_tf.data.manifest import HISTORIES, MANIFEST, Manifest
 from ctr_tf.startup import start_tensorflow
 from ctr_tf.workspace import StageError, Workspace
 
@@ -93,8 +93,12 @@ def check_trained(workspace: Workspace) -> None:
         raise StageError(f"{workspace.run}: not trained; run `ctr-tf train` first")
 
 
-def open_data(workspace: Workspace) -> Input:
+def open_data(workspace: Workspace, training_split: str = "train") -> Input:
     """The prepared data.
+
+    Args:
+        workspace: whose data.
+        training_split: what is trained on, `histories` for pre-training.
 
     Raises:
         StageError: it is not there.
@@ -104,7 +108,11 @@ def open_data(workspace: Workspace) -> Input:
     from ctr_tf.data.input import Input
 
     experiment = workspace.experiment
-    data = Input(workspace.prepared, experiment.log, experiment.input, experiment.train.seed)
+    settings, seed = experiment.input, experiment.train.seed
+    if training_split == HISTORIES:
+        settings = settings.model_copy(update={"batch_size": experiment.pretrain.batch_size})
+        seed = experiment.pretrain.train.seed
+    data = Input(workspace.prepared, experiment.log, settings, seed, training_split)
     for file, count in data.skipped.items():
         print(f"{workspace.prepared / file}: {count} unreadable records skipped", file=sys.stderr)
     return data
@@ -116,6 +124,72 @@ def make_model(workspace: Workspace, data: Input) -> CTRModel:
 
     found = data.preprocessor
     return CTRModel(workspace.experiment.log, workspace.experiment.model, found.rows, found.vectors)
+
+
+def pretrain(workspace: Workspace, progress: bool = True) -> Path:
+    """Pre-trains the model's encoder, or takes up a pre-training that was cut short.
+
+    Returns:
+        Its folder, which every experiment with this pre-training shares.
+
+    Raises:
+        Interrupted: by SIGTERM; the next call resumes.
+    """
+
+    def work() -> dict[str, Any]:
+        check_prepared(workspace, "histories")
+        check_prepared(workspace, "next")
+        start_tensorflow()
+        from ctr_tf.training.checkpoints import CHECKPOINTS
+        from ctr_tf.training.pretrain import pretrain as run
+        from ctr_tf.training.strategy import make_strategy
+
+        config = workspace.experiment.pretrain
+        folder = workspace.pretrained
+        if _read_stage(folder, "pretrain") is not None:
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            (folder / _record("pretrain")).unlink(missing_ok=True)
+        strategy = make_strategy(config.train.strategy)
+        data = open_data(workspace, "histories")
+        folder.mkdir(parents=True, exist_ok=True)
+        workspace.experiment.save(folder / "config.yaml")
+        with data.naming_corruption("histories", "next"):
+            result = run(
+                data, workspace.experiment.model, config, folder, progress, strategy=strategy
+            )
+        if result.interrupted:
+            raise Interrupted("pre-training was interrupted; run it again to resume")
+        best = folder / CHECKPOINTS / "best"
+        files = sorted(str(path.relative_to(folder)) for path in best.iterdir())
+        return {**asdict(result), "outputs": files}
+
+    _stage(workspace.pretrained, "pretrain", workspace.pretrain_fingerprint, work)
+    return workspace.pretrained
+
+
+def check_pretrained(workspace: Workspace) -> None:
+    """Checks that pre-training has ended where there is to be one, without TensorFlow.
+
+    Raises:
+        StageError: it has not.
+    """
+    if workspace.experiment.pretrain and _read_stage(workspace.pretrained, "pretrain") is None:
+        raise StageError(f"{workspace.pretrained}: not pre-trained; run `ctr-tf pretrain` first")
+
+
+def initial_model(workspace: Workspace, data: Input) -> CTRModel:
+    """The model as training begins with it: fresh, but for what was pre-trained."""
+    model = make_model(workspace, data)
+    experiment = workspace.experiment
+    if experiment.pretrain:
+        from ctr_tf.training.checkpoints import restore
+        from ctr_tf.training.pretrain import pretraining_model, take_over
+
+        rows = data.preprocessor.rows
+        source = pretraining_model(experiment.log, experiment.model, experiment.pretrain, rows)
+        restore(source, workspace.pretrained)
+        take_over(model, source)
+    return model
 
 
 def train(workspace: Workspace, progress: bool = True) -> None:
@@ -130,6 +204,7 @@ def train(workspace: Workspace, progress: bool = True) -> None:
 
     def work() -> dict[str, Any]:
         check_prepared(workspace, "train")
+        check_pretrained(workspace)
         start_tensorflow()
         from ctr_tf.training.checkpoints import CHECKPOINTS
         from ctr_tf.training.strategy import is_chief, make_strategy
@@ -148,7 +223,7 @@ def train(workspace: Workspace, progress: bool = True) -> None:
         workspace.experiment.save(workspace.run / "config.yaml")
         with data.naming_corruption("train", "validation"):
             result = run(
-                lambda: make_model(workspace, data),
+                lambda: initial_model(workspace, data),
                 data,
                 workspace.experiment.train,
                 workspace.run,
@@ -263,6 +338,8 @@ def run(workspace: Workspace, say: Callable[[str], None], progress: bool = True)
     prepared = prepare(workspace)
     say(f"data: {prepared}")
     Manifest.read(prepared, check_files=False).split("test")
+    if workspace.experiment.pretrain:
+        say(f"pre-trained: {pretrain(workspace, progress)}")
     train(workspace, progress)
     say(f"run: {workspace.run}")
     report = evaluate(workspace, progress)

@@ -11,6 +11,9 @@ from ctr_tf.config import Experiment, fingerprint
 from ctr_tf.data.manifest import MANIFEST, RECORD_FORMAT
 from ctr_tf.schema import Vector
 
+PRETRAINED = ("sequence", "attributes", "encoder", "input_norm", "embedding")
+"""Keys of a model's configuration that pre-training depends on."""
+
 
 class StageError(RuntimeError):
     """A stage cannot run: what it needs is not there, or the job behind it failed."""
@@ -21,6 +24,7 @@ class Workspace:
     """The folders of one experiment under a root.
 
     `datasets/<name>/` raw files, `prepared/<name>-<fingerprint>/` TFRecords,
+    `pretrained/<objective>-<fingerprint>/` a pre-training, which experiments share,
     `runs/<name>/<fingerprint>/` everything of one training run: a changed config is another folder,
     so that nothing is ever mixed.
 
@@ -93,7 +97,22 @@ class Workspace:
         # In which variables the tables lie may change between two parts of one run.
         del own["model"]["embedding"]["shard_rows"]
         parts = [own[section] for section in ("input", "model", "train")]
-        return fingerprint([self.data_fingerprint, *parts, tables])
+        before = [self.pretrain_fingerprint] if self.experiment.pretrain else []
+        return fingerprint([self.data_fingerprint, *parts, tables, *before])
+
+    @cached_property
+    def pretrain_fingerprint(self) -> str:
+        """Of the data and of all that pre-training depends on."""
+        own = self.experiment.dump()
+        model = {key: own["model"][key] for key in PRETRAINED}
+        del model["embedding"]["shard_rows"]
+        return fingerprint([self.data_fingerprint, own["pretrain"], model])
+
+    @property
+    def pretrained(self) -> Path:
+        """The folder of the pre-training."""
+        name = self.experiment.pretrain.objective.name
+        return self.root / "pretrained" / f"{name}-{self.pretrain_fingerprint[:12]}"
 
     @property
     def run(self) -> Path:

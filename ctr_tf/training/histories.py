@@ -40,6 +40,7 @@ class MaskedHistories:
     ):
         self.data = data
         self.config, self.seed, self.schema = data.config, data.seed, data.schema
+        self.training_split = data.training_split
         self.sequence = sequence
         self.kinds = {"masked_items": list(items), "masked_behaviours": list(behaviours)}
         self.rates = dict(zip(MASKED, rates))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pydantic import PositiveInt
 
-from ctr_tf.config_base import Config
+from ctr_tf.config_base import Config, SettingError
+from ctr_tf.models.config import ModelConfig
 from ctr_tf.models.srp4ctr.config import FGBertConfig
+from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.schema import Schema
 from ctr_tf.training.config import TrainConfig
 
 RANKING = ("ndcg", "hr", "mrr")
@@ -26,3 +29,20 @@ class PretrainConfig(Config):
     batch_size: PositiveInt = 256
     cutoff: PositiveInt = 10
     train: TrainConfig = TrainConfig()
+
+    def check(self, schema: Schema, model: ModelConfig) -> None:
+        """Checks what depends on schema and model.
+
+        Raises:
+            SettingError: a model without an encoder to pre-train, or see `TrainConfig.check`.
+        """
+        if not isinstance(model, SRP4CTRConfig):
+            raise SettingError(
+                ("pretrain",), f"{model.name} has no encoder to pre-train; srp4ctr has"
+            )
+        sequence = schema.sequences[model.sequence or next(iter(schema.sequences))]
+        attributes = model.attributes or list(sequence.attributes)
+        try:
+            self.train.check(attributes, dict(zip(RANKING, RANKING)))
+        except SettingError as error:
+            raise SettingError(("pretrain", *error.at), error.rule) from None

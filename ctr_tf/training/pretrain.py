@@ -1,0 +1,101 @@
+"""Pre-training of an encoder on histories, and its hand-over to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from ctr_tf.data.input import Input
+from ctr_tf.models.model import CTRModel
+from ctr_tf.models.srp4ctr.fg_bert import FGBert
+from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.schema import Schema
+from ctr_tf.training.histories import MaskedHistories
+from ctr_tf.training.next_item import NextItemValidator
+from ctr_tf.training.pretrain_config import RANKING, PretrainConfig
+from ctr_tf.training.result import TrainResult
+from ctr_tf.training.train import train
+
+# Rows that are copied at a time.
+CHUNK_ROWS = 65536
+
+
+def pretraining_model(
+    schema: Schema, model: SRP4CTRConfig, config: PretrainConfig, rows: dict[str, int]
+) -> FGBert:
+    """The model that is pre-trained, with fresh weights.
+
+    Args:
+        schema: of the log.
+        model: whose encoder it has.
+        config: of pre-training.
+        rows: rows of each encoder's embedding table.
+    """
+    return FGBert(schema, model, config.objective, rows)
+
+
+def pretrain(
+    data: Input,
+    model: SRP4CTRConfig,
+    config: PretrainConfig,
+    folder: Path,
+    progress: bool = True,
+    strategy: tf.distribute.Strategy | None = None,
+) -> TrainResult:
+    """Pre-trains, or goes on where an earlier call with the same folder was cut short.
+
+    Args:
+        data: over the split `histories`; validation reads `next`.
+        model: whose encoder is pre-trained.
+        config: of the run.
+        folder: where it is saved.
+        progress: whether a progress bar is shown.
+        strategy: see `train`.
+
+    Raises:
+        see `train`.
+    """
+    schema, rows = data.schema, data.preprocessor.rows
+    # Once without a strategy, for what batches and names depend on.
+    plan = pretraining_model(schema, model, config, rows)
+    objective = config.objective
+    histories = MaskedHistories(
+        data,
+        plan.sequence,
+        plan.items,
+        plan.behaviours,
+        (objective.item_rate, objective.behaviour_rate),
+        objective.last_share,
+        plan.values,
+    )
+    del plan
+    return train(
+        lambda: pretraining_model(schema, model, config, rows),
+        histories,
+        config.train,
+        folder,
+        progress,
+        strategy=strategy,
+        validator=lambda own: NextItemValidator(own, data, config.cutoff),
+        metrics=dict(zip(RANKING, RANKING)),
+    )
+
+
+def take_over(model: CTRModel, source: FGBert) -> None:
+    """Copies the encoder, and the tables of what it reads, from a pre-trained model.
+
+    Args:
+        model: SRP4CTR of the same encoder and vocabularies.
+        source: what was pre-trained.
+    """
+    body = model.body
+    for own, other in ((body.encoder, source.encoder), (body.input_norm, source.input_norm)):
+        if own:
+            for weight, value in zip(own.weights, other.weights, strict=True):
+                weight.assign(value)
+    tables, others = model.embedder.tables, source.embedder.tables
+    for name, spec in others.specs.items():
+        for first in range(0, spec.rows, CHUNK_ROWS):
+            rows = min(CHUNK_ROWS, spec.rows - first)
+            tables.write(name, first, others.read(name, first, rows))
