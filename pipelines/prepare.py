@@ -33,7 +33,7 @@ from pydantic import Field, ValidationError
 
 from ctr_tf.config_base import Config
 from ctr_tf.data.config import PrepareConfig
-from ctr_tf.data.manifest import CATALOGUE, REJECTS, SCHEMA, SPLITS, VOCABULARIES, Manifest
+from ctr_tf.data.manifest import CATALOGUE, HISTORIES, REJECTS, SCHEMA, VOCABULARIES, Manifest
 from ctr_tf.schema import Schema
 from pipelines.progress import console, quiet, stage
 from pipelines.runner import check_runner
@@ -94,7 +94,7 @@ def _run(layout: Layout, output: Path) -> Manifest:
     try:
         for folder in (folders.work / "statistics.summary", partial / VOCABULARIES):
             folder.mkdir(parents=True)
-        for folder in (*SPLITS, REJECTS):
+        for folder in (*layout.splits, REJECTS):
             (partial / folder).mkdir()
         manifest = _prepare(layout, folders)
         shutil.rmtree(folders.work)
@@ -167,7 +167,10 @@ def _prepare(layout: Layout, folders: Folders) -> Manifest:
         _run_pipeline(layout, folders, shards, WriteRecords(layout, folders, boundaries))
         manifest = make_manifest(layout, folders, ingested, boundaries)
         for name, split in manifest.splits.items():
-            say(f"{name}: {split.requests:,} requests, {split.candidates:,} candidates")
+            held = f"{split.requests:,} requests, {split.candidates:,} candidates"
+            if name == HISTORIES:
+                held = f"{split.requests:,} windows, {split.behaviours:,} behaviours"
+            say(f"{name}: {held}")
         for warning, count in manifest.warnings.items():
             say(f"warning: {count:,} x {warning}")
     if manifest.splits["train"].requests == 0:

@@ -111,6 +111,9 @@ class PrepareConfig(Config):
         most_active_users: the share of users that is kept, those with the most rows in
             `behaviours`, else in the log; whoever has as many as the last of them is kept, too.
             The whole period counts, test included. Requests without a user are all kept.
+        histories: whether two further splits are written for pre-training on behaviours (see
+            `pipelines/transforms/histories.py`): `histories`, what each user did in the training
+            period, in windows, and `next`, each user's first validation request once more.
         split: how requests are divided.
         negatives: sampling of negatives, for positive-only logs.
         max_bad_share: the share of rejected rows above which the job fails; a rejected row of
@@ -128,6 +131,7 @@ class PrepareConfig(Config):
     # Defaults are not written out: what was prepared before there were these keys stays valid.
     behaviours: Source | None = Field(None, exclude_if=lambda source: source is None)
     most_active_users: float = Field(1.0, gt=0, le=1, exclude_if=lambda share: share == 1)
+    histories: bool = Field(False, exclude_if=lambda written: not written)
     split: Split = Split()
     negatives: Negatives | None = None
     max_bad_share: float = Field(0.001, ge=0, le=1)
@@ -151,7 +155,7 @@ class InputConfig(Config):
 
     Args:
         batch_size: impressions a batch, over all replicas: a batch holds whole requests with
-            about so many valid candidates.
+            about so many valid candidates. Of the split `histories`, records a batch.
         shuffle_buffer: requests that are permuted at a time, rounded up to whole windows; 0 reads
             in the order of the files.
         window: batches that are cut together. Within a window requests are sorted by their number

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from ctr_tf.data.config import InputConfig
-from ctr_tf.data.manifest import Manifest, ManifestError, RecordFile
+from ctr_tf.data.manifest import HISTORIES, Manifest, ManifestError, RecordFile
 from ctr_tf.data.parsing import Parser
 from ctr_tf.data.preprocess import Preprocessor
 from ctr_tf.data.records import CorruptRecordError, RecordWriter, read_records
@@ -39,6 +39,7 @@ class Input:
         schema: must have the folder's fingerprint.
         config: batch size, shuffling, what to do with a corrupt shard.
         seed: of the shuffling.
+        training_split: the split that `training` reads, `histories` for pre-training on them.
 
     Attributes:
         preprocessor: from raw features to what the model reads.
@@ -51,11 +52,19 @@ class Input:
             record.
     """
 
-    def __init__(self, folder: Path, schema: Schema, config: InputConfig, seed: int = 17):
+    def __init__(
+        self,
+        folder: Path,
+        schema: Schema,
+        config: InputConfig,
+        seed: int = 17,
+        training_split: str = "train",
+    ):
         self.folder = Path(folder)
         self.schema = schema
         self.config = config
         self.seed = seed
+        self.training_split = training_split
         self.manifest = Manifest.read(self.folder, schema, check_files=False)
         self.preprocessor = Preprocessor(schema, self.folder)
         self.parser = Parser(schema, self.preprocessor)
@@ -131,8 +140,10 @@ class Input:
         return sum(self._readable[file.name] for file in self.manifest.split(split).files)
 
     def requests_per_batch(self, split: str) -> int:
-        """Requests that hold `batch_size` impressions on average."""
+        """Requests that hold `batch_size` impressions on average; of histories `batch_size`."""
         found = self.manifest.split(split)
+        if split == HISTORIES:
+            return self.config.batch_size
         return max(1, round(self.config.batch_size * found.requests / found.candidates))
 
     def batches(self, split: str) -> int:
@@ -155,7 +166,7 @@ class Input:
             ManifestError: the split is empty.
         """
         order = random.Random(f"{self.seed}/{epoch}")
-        files = list(self.manifest.split("train").files)
+        files = list(self.manifest.split(self.training_split).files)
         order.shuffle(files)
         records = self._records(files)
         seed = None
@@ -163,7 +174,7 @@ class Input:
             blocks = math.ceil(self.config.shuffle_buffer / BLOCK)
             records = records.shuffle(blocks, order.getrandbits(31), reshuffle_each_iteration=False)
             seed = order.getrandbits(31)
-        return self._parsed(self._batched(records, "train", skip, seed), replica)
+        return self._parsed(self._batched(records, self.training_split, skip, seed), replica)
 
     def evaluation(self, split: str) -> tf.data.Dataset:
         """One pass over a split, in an order of its own, always the same.
@@ -211,7 +222,10 @@ class Input:
 
         def unpacked(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             found = tf.io.parse_single_example(record, spec)
-            return found["requests"], tf.stack([found[key] for key in keys], axis=1)
+            sizes = [found[key] for key in keys]
+            if split == HISTORIES:  # a record is one, whatever candidates it repeats
+                sizes[0] = tf.ones_like(sizes[0])
+            return found["requests"], tf.stack(sizes, axis=1)
 
         def divided(number: tf.Tensor, pool: tuple[tf.Tensor, tf.Tensor]) -> tf.data.Dataset:
             requests, sizes = pool

@@ -21,6 +21,9 @@ ITEM_FREQUENCY = "item_frequency.parquet"
 CATALOGUE = "catalogue.jsonl.gz"
 REJECTS = "rejects"
 SPLITS = ("train", "validation", "test")
+PRETRAINING = HISTORIES, NEXT = ("histories", "next")
+"""Splits that are written with `prepare.histories` alone."""
+
 RECORD_FORMAT = 2
 """Of `ctr_tf.data.requests`; another number is another format of the records."""
 
@@ -46,6 +49,9 @@ class RecordFile(Config):
 class SplitManifest(Config):
     """What one split holds.
 
+    A record of `histories` counts as the request whose candidates it repeats, and its time is that
+    of its newest behaviour.
+
     Args:
         files: the TFRecord files; a shard without requests has none.
         requests: records.
@@ -53,6 +59,7 @@ class SplitManifest(Config):
         negatives: sampled negatives.
         labelled: candidates whose label counts, sampled negatives included, by task.
         positives: labels that are 1, by task.
+        behaviours: elements of the sequences of all requests.
         users: users with a request in this split.
         users_without_training_rows: those of them without a request in training.
         first_time: Unix seconds of the first row; None without `keys.time`.
@@ -65,6 +72,7 @@ class SplitManifest(Config):
     negatives: NonNegativeInt = 0
     labelled: dict[str, NonNegativeInt] = {}
     positives: dict[str, NonNegativeInt] = {}
+    behaviours: NonNegativeInt = 0
     users: NonNegativeInt = 0
     users_without_training_rows: NonNegativeInt = 0
     first_time: int | None = None
@@ -103,7 +111,7 @@ class Manifest(Config):
     Args:
         schema_fingerprint: of the schema that the records were written with.
         record_format: how requests are encoded.
-        splits: train, validation and test.
+        splits: train, validation and test; with `prepare.histories` histories and next, too.
         rows: by source: impressions, users, items, behaviours.
         left_out: users who are not among the most active.
         rejects: rejected rows by reason.
@@ -143,6 +151,10 @@ class Manifest(Config):
         Raises:
             ManifestError: there is no such split, or it is empty.
         """
+        if name in PRETRAINING and name not in self.splits:
+            raise ManifestError(
+                f"no split {name!r}; set prepare.histories: true and prepare the data again"
+            )
         if name not in self.splits:
             near = difflib.get_close_matches(name, self.splits, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"splits: {', '.join(self.splits)}"

@@ -63,7 +63,7 @@ class Loop:
         self.callbacks = callbacks
         self.progress = progress
         self.interruption = interruption
-        self.batches = data.batches("train")
+        self.batches = data.batches(data.training_split)
         self.interrupted = False
         self._saved_step = progress.step
         # Epoch, batch and number of batches of the latest step.

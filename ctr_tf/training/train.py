@@ -47,7 +47,8 @@ def train(
 
     Args:
         model_factory: makes the model; called once, under the strategy's scope.
-        data: the training input; validation reads its `validation` split where there is one.
+        data: the training input, read by its `training_split`; validation reads its `validation`
+            split where there is one.
         config: of the run.
         folder: where the run is saved; of several workers, one that all of them see.
         progress: whether a progress bar is shown.
@@ -68,7 +69,7 @@ def train(
     strategy = strategy or make_strategy(config.strategy)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    batches = data.batches("train")
+    batches = data.batches(data.training_split)
     keras.utils.set_random_seed(config.seed)
     planned = planned_steps(config, batches)
     optimizers = config.optimizers(planned)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ctr_tf.data.manifest import (
     ITEM_FREQUENCY,
-    SPLITS,
     STATISTICS,
     VOCABULARIES,
     LeftOut,
@@ -149,7 +148,7 @@ def make_manifest(
     warnings: Counter[str] = Counter()
     for shard in shards:
         warnings.update(shard["warnings"])
-    splits = {split: _split(layout, [shard[split] for shard in shards]) for split in SPLITS}
+    splits = {split: _split(layout, [shard[split] for shard in shards]) for split in layout.splits}
     for task, labelled in splits["train"].labelled.items():
         positives = splits["train"].positives[task]
         if labelled and positives in (0, labelled):
@@ -196,6 +195,7 @@ def _split(layout: Layout, parts: list[dict]) -> SplitManifest:
         negatives=counts["negatives"],
         labelled={task: counts[f"labelled {task}"] for task in layout.schema.tasks},
         positives={task: counts[f"positives {task}"] for task in layout.schema.tasks},
+        behaviours=counts["behaviours"],
         users=counts["users"],
         users_without_training_rows=counts["users_without_training_rows"],
         first_time=min(times, default=None),

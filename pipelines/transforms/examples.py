@@ -83,7 +83,8 @@ class Encoder:
             user: the user's id.
             values: of the layout's `user` group.
             request: the request.
-            behaviours: of every sequence that is built from the log.
+            behaviours: of every sequence that is built from the log; one that the log states is
+                as in the request's first row where it is not given.
             negatives: ids of sampled negatives, candidates after those of the log.
         """
         rows, shared = request.rows, request.rows[0].shared

@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from ctr_tf.data.config import PrepareConfig, Source
+from ctr_tf.data.manifest import PRETRAINING, SPLITS
 from ctr_tf.schema import Categorical, Numeric, Schema
 from ctr_tf.schema.features import AnyFeature
 from pipelines.transforms.errors import PrepareError
@@ -96,6 +97,11 @@ class Layout:
     def past(self) -> str:
         """The source that sequences are built from: impressions or behaviours."""
         return "behaviours" if self.config.behaviours else "impressions"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are written."""
+        return (*SPLITS, *PRETRAINING) if self.config.histories else SPLITS
 
     def place(self, name: str) -> tuple[Group, int]:
         """The group of an input's field and its place there."""
@@ -278,8 +284,9 @@ def _check_config(schema: Schema, config: PrepareConfig) -> None:
             f"prepare.items.key must be keys.item, {keys.item!r}, not {config.items.key!r}"
         )
     built = {name: own for name, own in schema.sequences.items() if own.separator is None}
-    if config.behaviours and not built:
-        raise PrepareError("prepare.behaviours: no sequence of the schema is built from a log")
+    for key in ("behaviours", "histories"):
+        if getattr(config, key) and not built:
+            raise PrepareError(f"prepare.{key}: no sequence of the schema is built from a log")
     for name, sequence in built.items() if config.behaviours else ():
         if sequence.positive is not None:
             raise PrepareError(

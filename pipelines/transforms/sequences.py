@@ -59,7 +59,17 @@ class History:
 
     def before(self, time: int) -> Behaviours:
         """The newest behaviours strictly before `time`, in Unix microseconds."""
+        return self._window(bisect.bisect_left(self._clock, time))
+
+    def windows(self, time: float) -> list[Behaviours]:
+        """All behaviours strictly before `time`, each once, in windows from the newest backwards.
+
+        Every window but the last, which has the oldest behaviours, holds `max_length` of them.
+        """
         end = bisect.bisect_left(self._clock, time)
+        return [self._window(stop) for stop in range(end, 0, -self._length)]
+
+    def _window(self, end: int) -> Behaviours:
         start = max(0, end - self._length)
         attributes = tuple([column[start:end] for column in self._columns])
         return Behaviours(end - start, attributes, self._seconds[start:end])

@@ -1,6 +1,6 @@
 """The third pipeline: requests with their sequences and negatives become TFRecord shards.
 
-shards -> WriteRecords -> three files each
+shards -> WriteRecords -> a file of each split
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from ctr_tf.data.config import PrepareConfig
-from ctr_tf.data.manifest import SPLITS
+from ctr_tf.data.manifest import HISTORIES, NEXT, SPLITS
 from ctr_tf.data.requests import Encoded, RequestWriter
 from ctr_tf.schema import Schema
 from pipelines.transforms.catalogue import load_items
 from pipelines.transforms.examples import Encoder, load_codec
+from pipelines.transforms.histories import history_requests
 from pipelines.transforms.ingest import Folders, save_summary
 from pipelines.transforms.layout import Layout
 from pipelines.transforms.negatives import NegativeSampler
-from pipelines.transforms.rows import MICROSECONDS, TRAIN, Request
+from pipelines.transforms.rows import MICROSECONDS, TRAIN, VALIDATION, Request
 from pipelines.transforms.sequences import History
 from pipelines.transforms.spill import Spill, read_spill
 from pipelines.transforms.users import User, read_users
@@ -70,6 +71,7 @@ class SplitFile:
         counts["requests"] += 1
         counts["candidates"] += len(request.rows) + negatives
         counts["negatives"] += negatives
+        counts["behaviours"] += sum(encoded.sizes[1:])
         for index, (positives, labelled) in enumerate(self._tasks):
             counts[positives] += [row.labels[index] for row in request.rows].count(1.0)
             masked = [row.weights[index] for row in request.rows].count(0.0)
@@ -126,12 +128,13 @@ class WriteRecords(beam.DoFn):
         self._warnings: Counter[str] = Counter()
         suffix = ".gz" if config.compression == "gzip" else ""
         part = f"part-{shard:05d}-of-{config.shards:05d}.tfrecord{suffix}"
-        files = [
-            SplitFile(f"{split}/{part}", self._folders, layout.schema, config) for split in SPLITS
-        ]
+        files = {
+            split: SplitFile(f"{split}/{part}", self._folders, layout.schema, config)
+            for split in layout.splits
+        }
         for user in read_users(layout, self._folders, self._boundaries, shard):
             self._write(user, files)
-        summary = {split: file.close() for split, file in zip(SPLITS, files)}
+        summary = {split: file.close() for split, file in files.items()}
         summary["warnings"] = dict(self._warnings)
         save_summary(self._folders.work / f"records-{shard:05d}.summary", summary)
         yield part
@@ -144,10 +147,12 @@ class WriteRecords(beam.DoFn):
         counts = marshal.loads(path.read_bytes()) if path.exists() else {}
         return NegativeSampler(config.negatives, list(self._items), counts, config.seed)
 
-    def _write(self, user: User, files: list[SplitFile]) -> None:
+    def _write(self, user: User, files: dict[str, SplitFile]) -> None:
         past = user.past if user.id else []
         histories = {name: History(name, self._layout, past, self._items) for name in self._built}
         met = _Met(user.rows)
+        pretraining = self._layout.config.histories and user.id
+        present: set[str] = set()
         for request, split in zip(user.requests, user.splits):
             first = request.rows[0].shared
             if first and any(row.shared != first for row in request.rows):
@@ -155,12 +160,23 @@ class WriteRecords(beam.DoFn):
             negatives = self._negatives(request, met)
             behaviours = {name: found.before(request.time) for name, found in histories.items()}
             encoded = self._encoder.encode(user.id, user.values, request, behaviours, negatives)
-            files[split].write(encoded, request, len(negatives))
-        present = set(user.splits)
-        for split in present if user.id else ():
-            files[split].counts["users"] += 1
-            if TRAIN not in present:
-                files[split].counts["users_without_training_rows"] += 1
+            names = [SPLITS[split]]
+            if pretraining and split == VALIDATION and NEXT not in present:
+                names.append(NEXT)
+            for name in names:
+                files[name].write(encoded, request, len(negatives))
+            present.update(names)
+        if pretraining:
+            for request, behaviours in history_requests(
+                self._layout, user, histories, self._boundaries[0]
+            ):
+                encoded = self._encoder.encode(user.id, user.values, request, behaviours, [])
+                files[HISTORIES].write(encoded, request, 0)
+                present.add(HISTORIES)
+        for name in present if user.id else ():
+            files[name].counts["users"] += 1
+            if SPLITS[TRAIN] not in present:
+                files[name].counts["users_without_training_rows"] += 1
 
     def _negatives(self, request: Request, met: "_Met") -> list[bytes]:
         config = self._layout.config.negatives

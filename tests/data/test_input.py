@@ -148,6 +148,48 @@ def test_windows_cut_batches_of_like_size_and_equal_impressions(folder):
     assert padded[0] < 0.8 * padded[1]
 
 
+@pytest.fixture(scope="module")
+def with_histories(tmp_path_factory):
+    """The records of `histories` have one to six candidates, and no behaviour to five."""
+    folder = tmp_path_factory.mktemp("histories")
+    splits = {"train": make_requests(10), "histories": make_requests(150, 1), "next": []}
+    write_prepared(folder, SCHEMA, splits)
+    return folder
+
+
+def test_histories_are_counted_by_record(with_histories):
+    config = InputConfig(batch_size=16, window=4, shuffle_buffer=50)
+    data = Input(with_histories, SCHEMA, config, training_split="histories")
+    whole = request_ids(data.training(0))
+    assert sorted(sum(whole, [])) == sorted(f"r{i}" for i in range(150))
+    # Two windows of 64 records and one of 22, in two batches of 11: shares are within a record.
+    assert data.requests_per_batch("histories") == 16
+    assert len(whole) == data.batches("histories") == 4 + 4 + 2
+    sizes = [len(batch) for batch in whole]
+    assert all(abs(size - 16) <= 1 for size in sizes[:8])
+    assert sum(sizes[:4]) == sum(sizes[4:8]) == 64 and all(abs(s - 11) <= 1 for s in sizes[8:])
+    # Sorted by length alone, whatever the number of candidates.
+    lengths = [
+        set(batch["features"]["history_mask"].numpy().sum(1)) for batch in data.training(0).take(4)
+    ]
+    assert all(max(found) - min(found) <= 2 for found in lengths)
+    assert request_ids(data.training(0, skip=3)) == whole[3:]
+    shares = [request_ids(data.training(0, replica=(i, 2))) for i in range(2)]
+    assert [sorted(a + b) for a, b in zip(*shares)] == [sorted(batch) for batch in whole]
+    # Another split of the folder is counted by impressions as ever.
+    found = data.manifest.split("train")
+    assert data.requests_per_batch("train") == round(16 * 10 / found.candidates)
+
+
+def test_training_reads_train_unless_another_split_is_named(with_histories, folder):
+    data = Input(with_histories, SCHEMA, InputConfig())
+    assert data.training_split == "train"
+    assert sorted(sum(request_ids(data.training(0)), [])) == sorted(f"r{i}" for i in range(10))
+    absent = Input(folder, SCHEMA, InputConfig(), training_split="histories")
+    with pytest.raises(ManifestError, match="no split 'histories'; set prepare.histories: true"):
+        absent.training(0)
+
+
 def test_replicas_share_every_batch(folder):
     data = Input(folder, SCHEMA, InputConfig(batch_size=32, window=4))
     whole = request_ids(data.training(0))
@@ -254,15 +296,18 @@ def test_copies_of_damaged_shards_are_removed(damaged, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
-def test_flipped_byte_is_found(tmp_path, compression):
-    write_prepared(tmp_path, SCHEMA, {"train": make_requests(60)}, 1, compression)
-    (path,) = (tmp_path / "train").iterdir()
+@pytest.mark.parametrize("split", ["train", "histories"])
+def test_flipped_byte_is_found(tmp_path, compression, split):
+    splits = {"train": make_requests(60), "histories": make_requests(60)}
+    write_prepared(tmp_path, SCHEMA, splits, 1, compression)
+    (path,) = (tmp_path / split).iterdir()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
-    data = Input(tmp_path, SCHEMA, InputConfig())
-    with pytest.raises(CorruptRecordError, match=r"part-00000-of-00001\.tfrecord.*: record \d+"):
-        with data.naming_corruption("train"):
+    data = Input(tmp_path, SCHEMA, InputConfig(), training_split=split)
+    message = rf"{split}/part-00000-of-00001\.tfrecord.*: record \d+"
+    with pytest.raises(CorruptRecordError, match=message):
+        with data.naming_corruption(split):
             request_ids(data.training(0))
 
 

@@ -53,6 +53,9 @@ def test_empty_and_unknown_splits(folder):
         manifest.split("test")
     with pytest.raises(ManifestError, match="no split 'trian'; did you mean 'train'?"):
         manifest.paths(folder, "trian")
+    for name in ("histories", "next"):
+        with pytest.raises(ManifestError, match=f"no split '{name}'; set prepare.histories: true"):
+            manifest.split(name)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def write_shop(root):
     write_csv(root / "past.csv", ["user_id", "item_id", "time"], past)
 
 
-BEHAVIOURS = {"behaviours": {"path": "past.csv"}, "most_active_users": 0.5}
+BEHAVIOURS = {"behaviours": {"path": "past.csv"}, "most_active_users": 0.5, "histories": True}
 
 
 def outcomes(root, **config):
@@ -69,6 +69,7 @@ def expected(tmp_path_factory):
     both = found, past = outcomes(root)
     assert sum(map(len, found["splits"].values())) > 100
     # The squares modulo 11 are six numbers: of eleven users with attributes five did nothing.
+    assert past["splits"]["histories"] and past["splits"]["next"]
     assert past["left_out"].users == 5 and past["left_out"].below > 0
     assert past["reasons"]["item_id: not in items"] == 60
     assert found["reasons"] == {

@@ -37,6 +37,7 @@ class MemoryInput:
     def __init__(self, requests=48, validation=24, batch_size=8, seed=5, users=True):
         self.config = InputConfig(batch_size=batch_size)
         self.seed = seed
+        self.training_split = "train"
         self.schema = SCHEMA
         rng = np.random.default_rng(seed)
         self.rows = {
@@ -79,9 +80,9 @@ class MemoryInput:
         return math.ceil(count / self.config.batch_size)
 
     def training(self, epoch, skip=0, replica=(0, 1)):
-        count = len(self.rows["train"]["labels"]["click"])
+        count = len(self.rows[self.training_split]["labels"]["click"])
         order = np.random.default_rng((self.seed, epoch)).permutation(count)
-        return self._dataset("train", order, skip, replica)
+        return self._dataset(self.training_split, order, skip, replica)
 
     def evaluation(self, split):
         return self._dataset(split, np.arange(len(self.rows[split]["labels"]["click"])))
