@@ -57,19 +57,20 @@ class MaskedHistories:
         """One epoch; see `Input.training`."""
         batches = self.data.training(epoch, skip, replica).enumerate(skip)
         return batches.map(
-            lambda number, batch: self._masked(batch, tf.stack([epoch, number, replica[0]]))
+            lambda number, batch: self._masked(batch, [epoch, number, replica[0]])
         )
 
-    def _masked(self, batch: dict, place: tf.Tensor) -> dict:
+    def _masked(self, batch: dict, place: Sequence) -> dict:
         features = batch["features"]
         mask = features[f"{self.sequence}_mask"]
         # A replica's share without a request counts nothing.
         mask &= tf.reduce_any(features[CANDIDATES_MASK], axis=1)[:, None]
-        seeds = tf.random.split(tf.random.fold_in([self.seed, 0], place[0]), 1)[0]
-        seeds = tf.random.fold_in(tf.random.fold_in(seeds, place[1]), place[2])
-        keys = tf.random.split(seeds, 3)
+        seed = tf.constant([self.seed, 0], tf.int64)
+        for part in place:
+            seed = tf.random.fold_in(seed, part)
+        *keys, of_last = tf.unstack(tf.random.split(seed, 3))
         size = tf.shape(mask)
-        alone = tf.random.stateless_uniform([size[0], 1], keys[2]) < self.last_share
+        alone = tf.random.stateless_uniform([size[0], 1], of_last) < self.last_share
         lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1, keepdims=True)
         last = mask & (tf.range(size[1]) == lengths - 1)
         found = {
