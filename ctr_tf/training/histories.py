@@ -56,9 +56,7 @@ class MaskedHistories:
     ) -> tf.data.Dataset:
         """One epoch; see `Input.training`."""
         batches = self.data.training(epoch, skip, replica).enumerate(skip)
-        return batches.map(
-            lambda number, batch: self._masked(batch, [epoch, number, replica[0]])
-        )
+        return batches.map(lambda number, batch: self._masked(batch, [epoch, number, replica[0]]))
 
     def _masked(self, batch: dict, place: Sequence) -> dict:
         features = batch["features"]

@@ -66,8 +66,8 @@ class FGBert(keras.Model):
         super().__init__(**{"name": objective.name, **kwargs})
         self.config = objective
         self.sequence = config.sequence or next(iter(schema.sequences))
-        self.schema = _of_behaviours(schema, self.sequence, config.attributes)
-        self.tasks = list(self.schema.sequences[self.sequence].attributes)
+        known = schema.sequences[self.sequence].attributes
+        self.tasks = [name for name in known if name in (config.attributes or known)]
         candidate = schema.side("candidate")
         self.items = [name for name in self.tasks if name in candidate]
         self.behaviours = [name for name in self.tasks if name not in candidate]
@@ -76,6 +76,7 @@ class FGBert(keras.Model):
                 f"pre-training masks items: {self.sequence} has no attribute of the candidate's, "
                 f"it has {self.tasks}"
             )
+        self.schema = _of_behaviours(schema, self.sequence, self.tasks)
         self.values = {name: self._values(name, rows) for name in self.tasks}
         width = config.encoder.width
         # Whether the model freezes what it takes over is nothing to pre-training.
@@ -214,11 +215,9 @@ class FGBert(keras.Model):
 
 
 def _of_behaviours(schema: Schema, sequence: str, attributes: list[str]) -> Schema:
-    """What of a schema the named attributes of a sequence need; all of them by default."""
+    """What of a schema the named attributes of a sequence need."""
     spec = schema.sequences[sequence]
-    kept = {
-        name: own for name, own in spec.attributes.items() if not attributes or name in attributes
-    }
+    kept = {name: spec.attributes[name] for name in attributes}
     encoders = {schema.encoder(name, sequence) for name in kept}
     features = {
         name: feature

@@ -1,0 +1,124 @@
+"""Pre-training from a raw log to a served model: shared, resumed, taken over, frozen."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ctr_tf import stages
+from ctr_tf.config import load
+from ctr_tf.training.checkpoints import restore
+from ctr_tf.training.pretrain import pretraining_model
+from ctr_tf.workspace import StageError, Workspace
+
+ITEMS, USERS, ROWS = 12, 60, 20
+CONFIG = """\
+schema:
+  keys: {user: user, time: time, item: item}
+  features:
+    user: {kind: categorical, side: user}
+    item: {kind: categorical}
+    colour: {kind: categorical}
+  sequences:
+    history:
+      max_length: 8
+      attributes:
+        item: {}
+        colour: {}
+        stars: {encoder: {dtype: int, encoding: identity, size: 6}}
+  tasks: {like: {column: stars, above: 3}}
+prepare:
+  impressions: {path: LOG}
+  split: {by: last, interactions: 3}
+  histories: true
+  shards: 1
+pretrain:
+  batch_size: 16
+  train: {epochs: 30, learning_rate: 0.01, early_stopping: {metric: ndcg, patience: 30}}
+model:
+  name: srp4ctr
+  freeze: true
+  encoder: {width: 16, feed_forward: 32, positions: 9, activation: gelu, use_bias: true}
+  units: [8]
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """Users who meet one item after the other, in turn; stars follow from it."""
+    folder = tmp_path_factory.mktemp("pretraining")
+    lines = ["user,time,item,colour,stars"]
+    for user in range(USERS):
+        for step in range(ROWS):
+            item = (5 * user + step) % ITEMS
+            lines.append(f"u{user},{1000 + step},i{item},c{item % 3},{1 + item % 5}")
+    (folder / "log.csv").write_text("\n".join(lines) + "\n")
+    config = folder / "srp.yaml"
+    config.write_text(CONFIG.replace("LOG", str(folder / "log.csv")))
+    return lambda *overrides: Workspace(folder / "workspace", load(config, overrides))
+
+
+def history(folder):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(workspace):
+    said = []
+    found = workspace()
+    with pytest.raises(StageError, match="not prepared"):
+        stages.pretrain(found, progress=False)
+    stages.prepare(found)
+    with pytest.raises(StageError, match="not pre-trained; run `ctr-tf pretrain` first"):
+        stages.train(found, progress=False)
+    stages.run(found, said.append, progress=False)
+    assert f"pre-trained: {found.pretrained}" in said
+    return found
+
+
+def test_the_next_item_is_learned(run):
+    """Each is the one after the last: all are told, where chance gives 10 / 12."""
+    validations = [r for r in history(run.pretrained) if r["split"] == "validation"]
+    assert len(validations) == 30
+    assert validations[-1]["mrr"] > 0.95 and validations[-1]["ndcg"] > 0.95
+    assert validations[0]["mrr"] < 0.6
+    losses = [r["loss"] for r in history(run.pretrained) if r["split"] == "train"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_what_was_pre_trained_is_in_the_trained_model_unchanged(run):
+    data = stages.open_data(run)
+    trained = stages.trained_model(run, data)
+    experiment, rows = run.experiment, data.preprocessor.rows
+    source = pretraining_model(experiment.log, experiment.model, experiment.pretrain, rows)
+    restore(source, run.pretrained)
+    for own, other in zip(trained.body.encoder.weights, source.encoder.weights, strict=True):
+        np.testing.assert_array_equal(own, other)
+    for name in ("item", "colour", "history_stars"):
+        tables = trained.embedder.tables, source.embedder.tables
+        own, other = (found.table(name) for found in tables)
+        np.testing.assert_array_equal(own, other)
+
+
+def test_experiments_share_a_pre_training(run, workspace):
+    others = [
+        workspace("model.uni_attention=none", "model.patch=3", "model.queries=0"),
+        workspace("train.seed=3", "model.freeze=false"),
+    ]
+    before = (run.pretrained / "stages" / "pretrain.json").stat().st_mtime_ns
+    for other in others:
+        assert other.pretrained == run.pretrained and other.run != run.run
+        stages.pretrain(other, progress=False)
+    assert (run.pretrained / "stages" / "pretrain.json").stat().st_mtime_ns == before
+    for override in ("pretrain.train.seed=3", "model.attributes=[item]", "model.input_norm=true"):
+        assert workspace(override).pretrained != run.pretrained
+    data = stages.open_data(others[1])
+    model = stages.initial_model(others[1], data)
+    assert (
+        model.body.encoder.trainable and not stages.initial_model(run, data).body.encoder.trainable
+    )
+
+
+def test_the_trained_model_is_exported(run):
+    assert list(run.exported.glob("*/saved_model.pb"))
+    assert (run.run / "report.html").exists()

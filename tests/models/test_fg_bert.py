@@ -1,0 +1,168 @@
+"""FG-BERT against the oracles of section 2.1, masked attribute by masked attribute."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ctr_tf.models.srp4ctr.config import FGBertConfig
+from ctr_tf.models.srp4ctr.fg_bert import FGBert
+from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from tests.cases import CASES, FULL, batch
+from tests.models.embedded import Embedded
+from tests.models.test_srp4ctr import GELU, norm_of, one_row_each, self_block
+from tests.oracles.srp4ctr.cloze import (
+    cloze_logits,
+    multi_label_cross_entropy,
+    sampled_softmax_cross_entropy,
+    softmax_cross_entropy,
+)
+from tests.oracles.srp4ctr.fg_bert import encoder_streams, fg_bert_input
+from tests.oracles.transformer import gelu
+from tests.weights import array, layer_pair, randomise
+
+ROWS = CASES["full"].rows
+
+
+def make(rng, objective=None, **given):
+    keras.utils.set_random_seed(3)
+    config = SRP4CTRConfig(**{"encoder": GELU, **given})
+    return randomise(FGBert(FULL, config, objective or FGBertConfig(), ROWS), rng)
+
+
+def masked_batch(rng):
+    features = batch("full", rng)
+    mask = features["history_mask"]
+    for kind in ("masked_items", "masked_behaviours"):
+        features[kind] = mask & (rng.random(mask.shape) < 0.5)
+    return features
+
+
+def rows_of(model, features, b):
+    """The encoder's input of request b, (L, W), and its mask."""
+    numpy = Embedded(model, features)
+    values, mask = numpy.behaviours("history", b)
+    items = [one_row_each(values[name]) for name in model.items]
+    behaviours = [one_row_each(values[name]) for name in model.behaviours]
+    table = array(model.encoder.positions)
+    ages = np.clip(np.cumsum(mask[::-1])[::-1] - 1, 0, len(table) - 1)
+    masks = [array(weight) for weight in model.masks.values()]
+    masks = masks if behaviours else [*masks, None]
+    norm = norm_of(model.input_norm) if model.input_norm else None
+    masked = features["masked_items"][b], features["masked_behaviours"][b]
+    x = fg_bert_input(items, behaviours, table[ages], mask, *masks, *masked, norm)
+    return x, mask
+
+
+def encoded(model, features, b):
+    x, mask = rows_of(model, features, b)
+    blocks = [self_block(block) for block in model.encoder.blocks]
+    return encoder_streams(x, mask, 2, blocks, gelu)[-1]
+
+
+def values_of(model, name):
+    """The table of an attribute's values, without padding and unknown."""
+    table = model.embedder.tables.table(model.schema.encoder(name, "history"))
+    return table[1 : 1 + model.values[name]]
+
+
+def logits(model, features, b, name):
+    head = model.heads[name]
+    pair = layer_pair(head.projection)
+    return cloze_logits(encoded(model, features, b), pair, values_of(model, name), array(head.bias))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"input_norm": True}, {"attributes": ["item_id"]}],
+    ids=["plain", "norm", "bert4rec"],
+)
+def test_losses_are_those_of_each_masked_attribute(rng, given):
+    model, features = make(rng, **given), masked_batch(rng)
+    labels = {name: features[f"history_{name}"] for name in model.tasks}
+    losses = model.losses_of(features, labels, training=False)
+    assert list(losses) == [*model.items, *model.behaviours]
+    seen = 0
+    for name, found in losses.items():
+        kind = "masked_items" if name in model.items else "masked_behaviours"
+        found = found.numpy()
+        for b, at in np.ndindex(found.shape):
+            label = labels[name][b, at]
+            if not features[kind][b, at]:
+                assert found[b, at] == 0
+                continue
+            scores = logits(model, features, b, name)[at]
+            if name == "genres":
+                own = [value - 1 for value in label if 0 < value <= model.values[name]]
+                expected = multi_label_cross_entropy(scores[None], [own])[0]
+            elif label <= model.values[name]:
+                expected = softmax_cross_entropy(scores[None], [label - 1])[0]
+            else:
+                continue
+            seen += 1
+            np.testing.assert_allclose(found[b, at], expected, atol=1e-5 * max(1, expected))
+    assert seen >= 4
+
+
+def test_one_item_attribute_alone_is_bert4rec(rng):
+    model = make(rng, attributes=["item_id"])
+    assert model.tasks == ["item_id"] and model.behaviours == []
+    assert set(model.embedder.tables.specs) == {"item_id"}
+    assert list(model.masks) == ["masked_items"]
+
+
+def test_a_sampled_softmax_tells_the_label_from_the_sample(rng, monkeypatch):
+    """Of values by their rank, with the sampler's own expectations."""
+    model = make(rng, FGBertConfig(sample_above=6, samples=3))
+    assert model.values == {"item_id": 7, "rating": 4, "genres": 5}
+    drawn, expected_count = np.array([4, 0, 2]), rng.uniform(0.1, 0.9, 7).astype("float32")
+
+    def sampler(labels, count, samples, unique, values):
+        assert (count, samples, unique, values) == (1, 3, True, 7)
+        return drawn, tf.gather(expected_count, labels), tf.gather(expected_count, drawn)
+
+    monkeypatch.setattr(tf.random, "log_uniform_candidate_sampler", sampler)
+    features = masked_batch(rng)
+    labels = {name: np.minimum(features[f"history_{name}"], 7) for name in model.tasks}
+    found = model.losses_of(features, labels, training=False)["item_id"]
+    for b, at in np.argwhere(features["masked_items"]):
+        scores = logits(model, features, b, "item_id")[at]
+        label = labels["item_id"][b, at] - 1
+        expected = sampled_softmax_cross_entropy(scores, label, drawn, expected_count)
+        np.testing.assert_allclose(found[b, at], expected, atol=1e-5 * max(1, abs(expected)))
+
+
+def test_the_next_item_is_asked_for_by_one_behaviour_more(rng):
+    model, features = make(rng), batch("full", rng)
+    found = model.next_item(features)
+    for b, mask in enumerate(features["history_mask"]):
+        count = mask.sum()
+        longer = {
+            name: np.pad(
+                features[name][b : b + 1], [(0, 0), (0, 1)] + [(0, 0)] * (features[name].ndim - 2)
+            )
+            for name in features
+            if name.startswith("history_")
+        }
+        asked = np.arange(len(mask) + 1) == count
+        longer["history_mask"] = (np.arange(len(mask) + 1) <= count)[None]
+        longer |= {"masked_items": asked[None], "masked_behaviours": asked[None]}
+        expected = logits(model, {**features, **longer}, 0, "item_id")[count]
+        np.testing.assert_allclose(found[b], expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_every_weight_has_a_gradient(rng):
+    model, features = make(rng, input_norm=True), masked_batch(rng)
+    labels = {name: features[f"history_{name}"] for name in model.tasks}
+    with tf.GradientTape() as tape:
+        losses = model.losses_of(features, labels, training=True)
+        total = tf.add_n([tf.reduce_sum(loss) for loss in losses.values()])
+    variables = model.trainable_variables
+    for variable, gradient in zip(variables, tape.gradient(total, [v.value for v in variables])):
+        assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
+
+
+def test_items_are_needed():
+    config = SRP4CTRConfig(encoder=GELU, attributes=["rating"])
+    with pytest.raises(ValueError, match=r"history has no attribute of the candidate's.*'rating'"):
+        FGBert(FULL, config, FGBertConfig(), ROWS)
