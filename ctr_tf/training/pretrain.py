@@ -9,7 +9,7 @@ import tensorflow as tf
 from ctr_tf.data.input import Input
 from ctr_tf.models.model import CTRModel
 from ctr_tf.models.srp4ctr.fg_bert import FGBert
-from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.training.histories import MaskedHistories
 from ctr_tf.training.next_item import NextItemValidator

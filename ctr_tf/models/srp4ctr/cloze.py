@@ -43,8 +43,8 @@ def softmax_loss(scores: Tensor, labels: Tensor) -> Tensor:
     """-log softmax(scores)_label: (P, V) and (P,) to (P,).
 
     Example:
-        >>> softmax_loss(ops.zeros((1, 4)), ops.array([2])).numpy().round(4).tolist()
-        [1.3863]
+        >>> round(float(softmax_loss(ops.zeros((1, 4)), ops.array([2]))[0]), 4)
+        1.3863
     """
     own = ops.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
     return ops.logsumexp(scores, axis=1) - own
@@ -61,8 +61,8 @@ def multi_label_loss(scores: Tensor, labels: Tensor) -> Tensor:
         (P,).
 
     Example:
-        >>> multi_label_loss(ops.zeros((1, 4)), ops.array([[2, -1]])).numpy().round(4).tolist()
-        [2.7726]
+        >>> round(float(multi_label_loss(ops.zeros((1, 4)), ops.array([[2, -1]]))[0]), 4)
+        2.7726
     """
     there = ops.max(ops.one_hot(labels, scores.shape[1]), axis=1)
     return ops.sum(binary_cross_entropy(there, scores), axis=1)
@@ -83,8 +83,32 @@ def sampled_softmax_loss(own: Tensor, sampled: Tensor, hits: Tensor) -> Tensor:
 
     Example:
         >>> hits = ops.array([[True, False]])
-        >>> sampled_softmax_loss(ops.zeros(1), ops.zeros((1, 2)), hits).numpy().round(4).tolist()
-        [0.6931]
+        >>> round(float(sampled_softmax_loss(ops.zeros(1), ops.zeros((1, 2)), hits)[0]), 4)
+        0.6931
     """
     sampled = ops.where(hits, -1e9, sampled)
     return ops.logsumexp(ops.concatenate([own[:, None], sampled], axis=1), axis=1) - own
+
+
+def chosen(x: Tensor, mask: Tensor) -> Tensor:
+    """The rows of x (B, L, ...) where a mask (B, L) is True: (P, ...).
+
+    Example:
+        >>> chosen(ops.array([[1, 2], [3, 4]]), ops.array([[False, True], [True, True]])).numpy()
+        array([2, 3, 4], dtype=int32)
+    """
+    flat = ops.reshape(x, (-1, *ops.shape(x)[2:]))
+    return ops.take(flat, ops.nonzero(ops.reshape(mask, (-1,)))[0], axis=0)
+
+
+def placed(values: Tensor, mask: Tensor) -> Tensor:
+    """What `chosen` took, back in its places, zeros elsewhere: (P,) to (B, L).
+
+    Example:
+        >>> mask = ops.array([[False, True], [True, True]])
+        >>> placed(ops.array([2.0, 3.0, 4.0]), mask).numpy().tolist()
+        [[0.0, 2.0], [3.0, 4.0]]
+    """
+    flat = ops.reshape(mask, (-1,))
+    places = ops.cast(ops.nonzero(flat)[0], "int32")[:, None]
+    return ops.reshape(ops.scatter(places, values, ops.shape(flat)), ops.shape(mask))
