@@ -11,7 +11,7 @@ from ctr_tf.training.checkpoints import restore
 from ctr_tf.training.pretrain import pretraining_model
 from ctr_tf.workspace import StageError, Workspace
 
-ITEMS, USERS, ROWS = 12, 200, 20
+ITEMS, USERS, ROWS = 12, 60, 20
 CONFIG = """\
 schema:
   keys: {user: user, time: time, item: item}
@@ -34,7 +34,8 @@ prepare:
   shards: 1
 pretrain:
   batch_size: 16
-  train: {epochs: 16, learning_rate: 0.01, early_stopping: {metric: ndcg, patience: 16}}
+  objective: {name: fg_bert, last_share: 0.5}
+  train: {epochs: 40, learning_rate: 0.01, validate_every: 45}
 model:
   name: srp4ctr
   freeze: true
@@ -77,11 +78,11 @@ def run(workspace):
 
 
 def test_the_next_item_is_learned(run):
-    """Each is the one after the last: all are told, where chance gives 10 / 12."""
+    """Each is the one after the last: all come first, where chance gives an MRR of 0.26."""
     validations = [r for r in history(run.pretrained) if r["split"] == "validation"]
-    assert len(validations) == 16
+    assert len(validations) == 8
     assert validations[-1]["mrr"] > 0.95 and validations[-1]["ndcg"] > 0.95
-    assert validations[0]["mrr"] < 0.6
+    assert validations[0]["mrr"] < 0.7
     losses = [r["loss"] for r in history(run.pretrained) if r["split"] == "train"]
     assert losses[-1] < 0.5 * losses[0]
 
