@@ -1,6 +1,8 @@
 """Pre-training from a raw log to a served model: shared, resumed, taken over, frozen."""
 
+import fcntl
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -122,4 +124,19 @@ def test_experiments_share_a_pre_training(run, workspace):
 
 def test_the_trained_model_is_exported(run):
     assert list(run.exported.glob("*/saved_model.pb"))
-    assert (run.run / "report.html").exists()
+    page = (run.run / "report.html").read_text()
+    assert "<h2>Pre-training</h2>" in page and "<h2>Training</h2>" in page
+
+
+def test_two_processes_pre_train_one_after_the_other(run, capfd):
+    """The second one waits for the first, and finds it done."""
+    lock = run.pretrained.with_name(f".{run.pretrained.name}.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    waiting = threading.Thread(target=stages.pretrain, args=(run, False))
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive()
+    lock.close()
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert f"{run.pretrained}: another process makes it; waiting" in capfd.readouterr().err
