@@ -34,6 +34,7 @@ from benchmarks.training import bound_memory, machine
 from ctr_tf.analysis.cost import DAY, NOW, Sizes, model_cost
 from ctr_tf.config import load
 from ctr_tf.data.requests import sizes_of
+from ctr_tf.layers.attention.buckets import bucketed
 from ctr_tf.models.model import CTRModel
 from ctr_tf.schema import REQUEST_TIME, Schema
 
@@ -130,8 +131,7 @@ def tiled(schema: Schema, features: Features) -> Features:
 class Scoring:
     """A model's compiled functions, each traced once for requests of any size.
 
-    Those of `ctr-tf predict`, and of the export behind its preprocessing: rows of tables in,
-    probabilities out.
+    Those of the export behind its preprocessing: rows of tables in, probabilities out.
 
     Args:
         model: of one task.
@@ -150,13 +150,18 @@ class Scoring:
             (found,) = model.scores(outputs).values()
             return found
 
-        self.whole = tf.function(lambda x: scores(model(x)), input_signature=[specs])
+        def compiled(function: Callable, *given: dict) -> Callable:
+            with bucketed(1):
+                return tf.function(function, input_signature=given).get_concrete_function()
+
+        self.whole = compiled(lambda x: scores(model(x)), specs)
         self.user_specs = {name: spec for name, spec in specs.items() if name in user}
-        self.user = tf.function(lambda x: model.user_tower(x), input_signature=[self.user_specs])
+        self.user = compiled(lambda x: model.user_tower(x), self.user_specs)
         self.item_specs = {name: spec for name, spec in specs.items() if name not in user}
-        self.item = tf.function(
+        self.item = compiled(
             lambda state, x: scores(model.item_tower(state, x, x)),
-            input_signature=[{n: tf.TensorSpec(*spec) for n, spec in state}, self.item_specs],
+            {n: tf.TensorSpec(*spec) for n, spec in state},
+            self.item_specs,
         )
 
     def calls(self, candidates: int) -> Calls:
