@@ -11,6 +11,7 @@ from ctr_tf.models.model import CTRModel
 from ctr_tf.models.srp4ctr.electra import Electra
 from ctr_tf.models.srp4ctr.fg_bert import FGBert
 from ctr_tf.models.srp4ctr.history_model import HistoryModel
+from ctr_tf.models.srp4ctr.s3_rec import S3Rec
 from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.training.histories import MaskedHistories
@@ -19,7 +20,7 @@ from ctr_tf.training.pretrain_config import RANKING, PretrainConfig
 from ctr_tf.training.result import TrainResult
 from ctr_tf.training.train import train
 
-MODELS: dict[str, type[HistoryModel]] = {"fg_bert": FGBert, "electra": Electra}
+MODELS: dict[str, type[HistoryModel]] = {"fg_bert": FGBert, "electra": Electra, "s3_rec": S3Rec}
 """What is pre-trained, by the objective's name."""
 
 # Rows that are copied at a time.

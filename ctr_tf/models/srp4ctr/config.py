@@ -87,4 +87,34 @@ class ElectraConfig(MaskFields):
         return encoder.model_copy(update={"width": width, "feed_forward": inner})
 
 
-AnyObjective = Annotated[FGBertConfig | ElectraConfig, Field(discriminator="name")]
+class S3RecConfig(MaskFields):
+    """S3-Rec: attributes, masked items, their attributes, segments (Zhou et al. 2020).
+
+    arXiv:2008.07873, section 4; the weights are those of the released code.
+
+    Args:
+        item_rate, last_share: see `MaskFields`.
+        aap_weight: of the attributes of items that are not masked.
+        mip_weight: of masked items.
+        map_weight: of the attributes of masked items.
+        sp_weight: of segments.
+    """
+
+    name: Literal["s3_rec"] = "s3_rec"
+    aap_weight: NonNegativeFloat = 0.2
+    mip_weight: NonNegativeFloat = 1.0
+    map_weight: NonNegativeFloat = 1.0
+    sp_weight: NonNegativeFloat = 0.5
+
+    def tasks(self, attributes: Sequence[str]) -> list[str]:
+        """What is learned, whatever the encoder reads."""
+        return list(self.weights)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of each task."""
+        found = (self.aap_weight, self.mip_weight, self.map_weight, self.sp_weight)
+        return dict(zip(("aap", "mip", "map", "sp"), found))
+
+
+AnyObjective = Annotated[FGBertConfig | ElectraConfig | S3RecConfig, Field(discriminator="name")]
