@@ -125,10 +125,12 @@ def test_no_gradient_passes_through_the_samples(rng):
 
 def test_every_weight_has_a_gradient(rng):
     model, features = make(rng, input_norm=True), known_batch(rng)
+    variables = model.trainable_variables
     with tf.GradientTape() as tape:
         losses = model.losses_of(features, {"generator": features["history_item_id"]})
         total = tf.add_n([tf.reduce_sum(loss) for loss in losses.values()])
-    variables = model.trainable_variables
+    # All were made before the first step.
+    assert len(model.trainable_variables) == len(variables)
     for variable, gradient in zip(variables, tape.gradient(total, [v.value for v in variables])):
         assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
 

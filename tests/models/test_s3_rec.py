@@ -23,7 +23,7 @@ from tests.oracles.srp4ctr.s3_rec import (
     scores,
     segment_inputs,
 )
-from tests.weights import array, layer_pair, randomise
+from tests.weights import layer_pair, randomise
 
 IDS = {"attributes": ["item_id"]}
 TASKS = ["aap", "mip", "map", "sp"]
@@ -166,9 +166,11 @@ def test_draws_follow_from_a_state_that_is_saved(rng):
 
 def test_every_weight_has_a_gradient(rng):
     model, features = make(rng, input_norm=True), known_batch(rng)
+    variables = model.trainable_variables
     with tf.GradientTape() as tape:
         total = tf.add_n([tf.reduce_sum(loss) for loss in model.losses_of(features, {}).values()])
-    variables = model.trainable_variables
+    # All were made before the first step.
+    assert len(model.trainable_variables) == len(variables)
     for variable, gradient in zip(variables, tape.gradient(total, [v.value for v in variables])):
         assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
 

@@ -91,6 +91,8 @@ class HistoryModel(keras.Model):
             self.encoder = Encoder(config.encoder, project=False, name="encoder")
             self.encoder.build((None, self.width))
             self.input_norm = LayerNorm(name="input_norm") if config.input_norm else None
+            if self.input_norm:
+                self.input_norm.build((None, self.width))
         kinds = MASKED if self.behaviours else MASKED[:1]
         self.masks = {
             kind: self.add_weight(

@@ -18,7 +18,7 @@ from ctr_tf.types import Tensor
 class S3Rec(HistoryModel):
     """S3-Rec's four tasks (Zhou et al. 2020, arXiv:2008.07873, section 4), as its code has them.
 
-    With (x W + b) e^T of a projection each task, x the encoder's output and s the logistic function:
+    With (x W + b) e^T, a projection each task, x the encoder's output and s the logistic function:
 
     - `aap` and `map`, attributes of the item at positions that are not masked, and at masked ones:
       the binary cross-entropies of all values, summed;
@@ -30,9 +30,9 @@ class S3Rec(HistoryModel):
       places in a window of masks; a window of one behaviour has no such loss.
 
     The loss is the weighted sum of all of them, over the number of behaviours, so that the tasks
-    stand in the released code's proportion, which adds them up. In the code x of `aap` differs from
-    the paper, which has the item's embedding, and so do the losses: see section 4.2. Windows are
-    those of `histories`, where the code has every prefix.
+    stand in the proportion of the released code, which adds them up. The paper has InfoNCE instead
+    of these losses, and for `aap` the item's embedding as x. Windows are those of `histories`, where
+    the code has all prefixes of a history.
 
     Attributes are those of the candidate that behaviours have, besides the first; the encoder need
     not read them. Next items are ranked by `mip`.
@@ -179,7 +179,7 @@ class S3Rec(HistoryModel):
         )
         loss = pairwise_loss(self.projections["sp"](context), own, other)
         loss = ops.where(packing.lengths > 1, loss, 0.0)
-        return ops.where(packing.ages() == 0, ops.take(loss, packing.owner, axis=0), 0.0)
+        return ops.where(packing.ages() == 0, packing.spread(loss), 0.0)
 
     def segments(self, packing: Packing) -> tuple[Tensor, Tensor]:
         """A segment of each window, and another one that stands for it.
@@ -192,10 +192,9 @@ class S3Rec(HistoryModel):
         size = 1 + self._below(lengths // 2)
         start = self._below(lengths - size + 1)
         other = self._below(ops.sum(lengths) - size + 1)
-        of = lambda x: ops.take(x, packing.owner, axis=0)  # noqa: E731
-        offset = of(lengths) - 1 - packing.ages() - of(start)
-        inside = (offset >= 0) & (offset < of(size))
-        return inside, ops.where(inside, of(other) + offset, 0)
+        offset = packing.spread(lengths - start) - 1 - packing.ages()
+        inside = (offset >= 0) & (offset < packing.spread(size))
+        return inside, ops.where(inside, packing.spread(other) + offset, 0)
 
     def _last(self, h: Tensor, packing: Packing) -> Tensor:
         """The rows of the last positions, (B, W)."""
