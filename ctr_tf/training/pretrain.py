@@ -68,7 +68,7 @@ def pretrain(
     histories = MaskedHistories(
         data,
         plan.sequence,
-        plan.rates,
+        config.objective.rates,
         config.objective.last_share,
         plan.masked_tasks,
         plan.values,

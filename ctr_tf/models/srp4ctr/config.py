@@ -23,6 +23,11 @@ class MaskFields(Config):
     item_rate: float = Field(0.2, gt=0, le=1)
     last_share: float = Field(0.1, ge=0, le=1)
 
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Shares whose item attributes, and whose other ones, are masked."""
+        return self.item_rate, 0.0
+
 
 class FGBertConfig(MaskFields):
     """FG-BERT: masked item attributes, masked behaviour attributes (Han et al. 2024, section 2.1).
@@ -40,6 +45,10 @@ class FGBertConfig(MaskFields):
     behaviour_rate: float = Field(0.2, gt=0, le=1)
     sample_above: PositiveInt = 50_000
     samples: PositiveInt = 1024
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        return self.item_rate, self.behaviour_rate
 
     def tasks(self, attributes: Sequence[str]) -> list[str]:
         """What is learned of an encoder of these attributes."""

@@ -43,7 +43,6 @@ class HistoryModel(keras.Model):
         tasks: of the objective.
         masked_tasks: of each task, the feature whose True positions count, and the attribute that
             has to be known there, or None.
-        rates: of `MASKED`, the shares of a window's behaviours.
         values: of each attribute, how many indices from 1 are values.
 
     Shapes:
@@ -76,7 +75,6 @@ class HistoryModel(keras.Model):
                 f"it has {self.attributes}"
             )
         self.tasks = objective.tasks(self.attributes)
-        self.rates = (objective.item_rate, getattr(objective, "behaviour_rate", 0.0))
         embedded = [name for name in known if name in (*self.attributes, *told)]
         self.schema = _of_behaviours(schema, self.sequence, embedded)
         self.values = {name: self._values(name, rows) for name in embedded}

@@ -31,8 +31,8 @@ class S3Rec(HistoryModel):
 
     The loss is the weighted sum of all of them, over the number of behaviours, so that the tasks
     stand in the proportion of the released code, which adds them up. The paper has InfoNCE instead
-    of these losses, and for `aap` the item's embedding as x. Windows are those of `histories`, where
-    the code has all prefixes of a history.
+    of these losses, and for `aap` the item's embedding as x. Windows are those of `histories`; the
+    code has all prefixes of a history.
 
     Attributes are those of the candidate that behaviours have, besides the first; the encoder need
     not read them. Next items are ranked by `mip`.
