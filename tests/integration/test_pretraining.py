@@ -8,7 +8,7 @@ import pytest
 from ctr_tf import stages
 from ctr_tf.config import load
 from ctr_tf.training.checkpoints import restore
-from ctr_tf.training.pretrain import pretraining_model
+from ctr_tf.training.pretrain import pretrain, pretraining_model
 from ctr_tf.workspace import StageError, Workspace
 
 ITEMS, USERS, ROWS = 12, 200, 20
@@ -134,6 +134,23 @@ def test_other_objectives_learn_the_next_item_of_ids_alone(run, workspace, name)
     assert_taken_over(model, found, data, ["item"])
     # Frozen is what the encoder reads alone.
     assert {n for n, s in model.embedder.tables.specs.items() if not s.trainable} == {"item"}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_draws_go_on_where_a_run_was_cut_short(run, workspace, name, tmp_path):
+    """With other samples, negatives or segments the losses would be others."""
+    found = workspace(f"pretrain.objective={OTHERS[name][0]}", "model.attributes=[item]")
+    data, experiment = stages.open_data(found, "histories"), found.experiment
+
+    def losses(folder, *stops):
+        for stop in stops:
+            own = experiment.pretrain.train.model_copy(update={"max_steps": stop, "log_every": 1})
+            config = experiment.pretrain.model_copy(update={"train": own})
+            pretrain(data, experiment.model, config, folder, progress=False)
+        return [r["loss"] for r in history(folder) if r["split"] == "train"]
+
+    whole, parts = losses(tmp_path / "whole", 4), losses(tmp_path / "parts", 2, 4)
+    assert len(whole) == 4 and parts == pytest.approx(whole, rel=1e-6)
 
 
 def test_experiments_share_a_pre_training(run, workspace):
