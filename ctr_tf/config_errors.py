@@ -48,11 +48,7 @@ def _locate(loc: KeyPath, root: Any) -> tuple[KeyPath, Any]:
     owner, current = root, root
     for part in loc:
         options = _options(current)
-        tagged = {
-            typing.get_args(option.model_fields["kind"].annotation)[0]: option
-            for option in options
-            if isinstance(option, type) and "kind" in getattr(option, "model_fields", {})
-        }
+        tagged = {tag: option for option in options for tag in _tags(option)}
         if len(options) > 1 and part in tagged:
             current = tagged[part]
             continue
@@ -60,6 +56,17 @@ def _locate(loc: KeyPath, root: Any) -> tuple[KeyPath, Any]:
         at.append(part)
         current = _child(options, part)
     return tuple(at), owner
+
+
+def _tags(option: Any) -> list[Any]:
+    """What tells a class of a union from the others: the literal of its `kind` or `name`."""
+    fields = getattr(option, "model_fields", {})
+    return [
+        tag
+        for key in ("kind", "name")
+        if key in fields and typing.get_origin(fields[key].annotation) is typing.Literal
+        for tag in typing.get_args(fields[key].annotation)
+    ]
 
 
 def _options(annotation: Any) -> list[Any]:

@@ -202,6 +202,24 @@ def test_a_section_that_does_not_fit_another_names_key_file_and_line(write, chan
     assert str(path) in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objective.name=electro", r".*'electro'.*'fg_bert', 'electra', 's3_rec'"),
+        ("objective.generator_wide=8", r"unknown key; did you mean 'generator_width'"),
+        ("objective.item_rate=2", r".*less than or equal to 1, got 2"),
+        ("objective.generator_width=5", r"must be a multiple of the encoder's heads, 2; got 5"),
+        ("train.task_weights.item_id=1.0", r"no task 'item_id'; tasks: generator, discriminator"),
+    ],
+)
+def test_a_mistake_in_an_objective_names_its_key(override, message):
+    """Those of the objective that is named, not of the others."""
+    key = override.partition("=")[0].removesuffix(".name")
+    with pytest.raises(ConfigError, match=f" pretrain.{key}: {message}") as caught:
+        load(CONFIGS / "srp4ctr" / "electra.yaml", [f"pretrain.{override}"])
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_an_architecture_that_does_not_fit_the_schema_names_key_file_and_line(write):
     with pytest.raises(ConfigError, match=r"yaml:7: model.name: din needs a behaviour sequence"):
         load(write(GOOD.replace("dcn_v2", "din")))

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
 from ctr_tf.data.input import Input
-from ctr_tf.models.srp4ctr.fg_bert import MASKED
+from ctr_tf.models.srp4ctr.history_model import MASKED
 from ctr_tf.schema import CANDIDATES_MASK
 
 
 class MaskedHistories:
-    """Batches whose labels are what is masked, with the interface of `Input` that training needs.
+    """Batches with masks of behaviours, with the interface of `Input` that training needs.
 
-    A batch is one of `histories`: its positions (B, L) stand where candidates stand elsewhere, and
-    its tasks are the attributes: `labels` are their indices, `weights` 1 where they are masked and
-    known. Which are masked follows from seed, epoch and batch, so that training resumes exactly.
+    A batch is one of `histories`: its positions (B, L) stand where candidates stand elsewhere.
+    `weights` of a task are 1 where it counts; its `labels`, where it has an attribute, are that
+    one's indices. What is masked follows from seed, epoch and batch, so that training resumes
+    exactly.
 
     Args:
         data: over the `histories` of a prepared folder.
         sequence: whose behaviours.
-        items: attributes that are masked together, those of the item.
-        behaviours: the others, masked together too; none for no such mask.
-        rates: shares of a window's behaviours that each kind masks, one behaviour at least.
+        rates: shares of a window's behaviours that each of `MASKED` masks, one behaviour at least;
+            0 for none.
         last_share: of windows in which the last one alone is masked, in both ways.
+        tasks: of each, the feature whose True positions count, and the attribute that has to be
+            known there, or None; see `HistoryModel.masked_tasks`.
         values: of each attribute, how many indices from 1 are values.
     """
 
@@ -32,19 +34,18 @@ class MaskedHistories:
         self,
         data: Input,
         sequence: str,
-        items: Sequence[str],
-        behaviours: Sequence[str],
         rates: tuple[float, float],
         last_share: float,
+        tasks: Mapping[str, tuple[str, str | None]],
         values: dict[str, int],
     ):
         self.data = data
         self.config, self.seed, self.schema = data.config, data.seed, data.schema
         self.training_split = data.training_split
         self.sequence = sequence
-        self.kinds = {"masked_items": list(items), "masked_behaviours": list(behaviours)}
         self.rates = dict(zip(MASKED, rates))
         self.last_share = last_share
+        self.tasks = tasks
         self.values = values
 
     def batches(self, split: str) -> int:
@@ -75,20 +76,34 @@ class MaskedHistories:
             kind: tf.where(alone, last, drawn_mask(mask, self.rates[kind], key))
             for kind, key in zip(MASKED, keys)
         }
-        labels, weights = {}, {}
-        for kind, attributes in self.kinds.items():
-            for name in attributes:
-                label = features[f"{self.sequence}_{name}"]
-                known = (label > 0) & (label <= self.values[name])
-                if len(label.shape) > 2:
-                    known = tf.reduce_any(known, axis=-1)
-                labels[name], weights[name] = label, tf.cast(found[kind] & known, tf.float32)
         features = {**features, **found, CANDIDATES_MASK: mask}
+        labels, weights = {}, {}
+        for task, (counted, attribute) in self.tasks.items():
+            counts = features[counted]
+            if attribute:
+                labels[task] = features[f"{self.sequence}_{attribute}"]
+                counts &= known(labels[task], self.values[attribute])
+            weights[task] = tf.cast(counts, tf.float32)
         return {"features": features, "labels": labels, "weights": weights, "ids": batch["ids"]}
 
 
+def known(indices: tf.Tensor, values: int) -> tf.Tensor:
+    """Whether a position has a value of its own, of several values one at least: (B, L).
+
+    Args:
+        indices: (B, L) or (B, L, M).
+        values: how many indices from 1 are values.
+
+    Example:
+        >>> known(tf.constant([[0, 1, 8]]), 7).numpy().tolist()
+        [[False, True, False]]
+    """
+    found = (indices > 0) & (indices <= values)
+    return tf.reduce_any(found, axis=-1) if len(indices.shape) > 2 else found
+
+
 def drawn_mask(mask: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
-    """Draws max(1, round(rate L)) of each row's L valid positions: (B, L).
+    """Draws max(1, round(rate L)) of each row's L valid positions, none at a rate of 0: (B, L).
 
     The number is that of BERT4Rec's code (Sun et al. 2019, arXiv:1904.06690, section 3.6), halves
     rounded to even.
@@ -104,7 +119,7 @@ def drawn_mask(mask: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
         [2, 1, 0]
     """
     lengths = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)
-    counts = tf.maximum(1, tf.cast(tf.round(rate * lengths), tf.int32))
+    counts = tf.maximum(int(rate > 0), tf.cast(tf.round(rate * lengths), tf.int32))
     noise = tf.where(mask, tf.random.stateless_uniform(tf.shape(mask), seed), 2.0)
     places = tf.argsort(tf.argsort(noise, axis=1), axis=1)
     return mask & (places < counts[:, None])

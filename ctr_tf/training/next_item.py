@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ctr_tf import metrics
 from ctr_tf.data.input import Input
-from ctr_tf.models.srp4ctr.fg_bert import FGBert
+from ctr_tf.models.srp4ctr.history_model import HistoryModel
 from ctr_tf.schema import CANDIDATES_MASK
 from ctr_tf.training.validation import Validation
 
@@ -27,7 +27,7 @@ class NextItemValidator:
         reasons: of the latest call, why an undefined metric is so.
     """
 
-    def __init__(self, model: FGBert, data: Input, cutoff: int):
+    def __init__(self, model: HistoryModel, data: Input, cutoff: int):
         self.model = model
         self.cutoff = cutoff
         self.batches = data.evaluation("next")

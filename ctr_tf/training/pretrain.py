@@ -8,7 +8,10 @@ import tensorflow as tf
 
 from ctr_tf.data.input import Input
 from ctr_tf.models.model import CTRModel
+from ctr_tf.models.srp4ctr.electra import Electra
 from ctr_tf.models.srp4ctr.fg_bert import FGBert
+from ctr_tf.models.srp4ctr.history_model import HistoryModel
+from ctr_tf.models.srp4ctr.s3_rec import S3Rec
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.training.histories import MaskedHistories
@@ -17,13 +20,16 @@ from ctr_tf.training.pretrain_config import RANKING, PretrainConfig
 from ctr_tf.training.result import TrainResult
 from ctr_tf.training.train import train
 
+MODELS: dict[str, type[HistoryModel]] = {"fg_bert": FGBert, "electra": Electra, "s3_rec": S3Rec}
+"""What is pre-trained, by the objective's name."""
+
 # Rows that are copied at a time.
 CHUNK_ROWS = 65536
 
 
 def pretraining_model(
     schema: Schema, model: SRP4CTRConfig, config: PretrainConfig, rows: dict[str, int]
-) -> FGBert:
+) -> HistoryModel:
     """The model that is pre-trained, with fresh weights.
 
     Args:
@@ -32,7 +38,7 @@ def pretraining_model(
         config: of pre-training.
         rows: rows of each encoder's embedding table.
     """
-    return FGBert(schema, model, config.objective, rows)
+    return MODELS[config.objective.name](schema, model, config.objective, rows)
 
 
 def pretrain(
@@ -59,14 +65,12 @@ def pretrain(
     schema, rows = data.schema, data.preprocessor.rows
     # Once without a strategy, for what batches and names depend on.
     plan = pretraining_model(schema, model, config, rows)
-    objective = config.objective
     histories = MaskedHistories(
         data,
         plan.sequence,
-        plan.items,
-        plan.behaviours,
-        (objective.item_rate, objective.behaviour_rate),
-        objective.last_share,
+        config.objective.rates,
+        config.objective.last_share,
+        plan.masked_tasks,
         plan.values,
     )
     del plan
@@ -82,7 +86,7 @@ def pretrain(
     )
 
 
-def take_over(model: CTRModel, source: FGBert) -> None:
+def take_over(model: CTRModel, source: HistoryModel) -> None:
     """Copies the encoder, and the tables of what it reads, from a pre-trained model.
 
     Args:
@@ -95,7 +99,8 @@ def take_over(model: CTRModel, source: FGBert) -> None:
             for weight, value in zip(own.weights, other.weights, strict=True):
                 weight.assign(value)
     tables, others = model.embedder.tables, source.embedder.tables
-    for name, spec in others.specs.items():
-        for first in range(0, spec.rows, CHUNK_ROWS):
-            rows = min(CHUNK_ROWS, spec.rows - first)
+    for name in {source.schema.encoder(own, source.sequence) for own in source.attributes}:
+        count = others.specs[name].rows
+        for first in range(0, count, CHUNK_ROWS):
+            rows = min(CHUNK_ROWS, count - first)
             tables.write(name, first, others.read(name, first, rows))

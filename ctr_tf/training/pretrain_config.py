@@ -6,7 +6,7 @@ from pydantic import PositiveInt
 
 from ctr_tf.config_base import Config, SettingError
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.srp4ctr.config import FGBertConfig
+from ctr_tf.models.srp4ctr.config import AnyObjective, ElectraConfig, FGBertConfig
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.training.config import TrainConfig
@@ -25,7 +25,7 @@ class PretrainConfig(Config):
         train: the run, as of an experiment; early stopping follows `ndcg`, `hr` or `mrr`.
     """
 
-    objective: FGBertConfig = FGBertConfig()
+    objective: AnyObjective = FGBertConfig()
     batch_size: PositiveInt = 256
     cutoff: PositiveInt = 10
     train: TrainConfig = TrainConfig()
@@ -34,7 +34,8 @@ class PretrainConfig(Config):
         """Checks what depends on schema and model.
 
         Raises:
-            SettingError: a model without an encoder to pre-train, or see `TrainConfig.check`.
+            SettingError: a model without an encoder to pre-train, a generator's width that its
+                heads do not divide, or see `TrainConfig.check`.
         """
         if not isinstance(model, SRP4CTRConfig):
             raise SettingError(
@@ -43,6 +44,8 @@ class PretrainConfig(Config):
         sequence = schema.sequences[model.sequence or next(iter(schema.sequences))]
         attributes = model.attributes or list(sequence.attributes)
         try:
-            self.train.check(attributes, dict(zip(RANKING, RANKING)))
+            if isinstance(self.objective, ElectraConfig):
+                self.objective.generator(model.encoder)
+            self.train.check(self.objective.tasks(attributes), dict(zip(RANKING, RANKING)))
         except SettingError as error:
             raise SettingError(("pretrain", *error.at), error.rule) from None

@@ -72,6 +72,20 @@ def logits(model, features, b, name):
     return cloze_logits(encoded(model, features, b), pair, values_of(model, name), array(head.bias))
 
 
+def longer(features, b):
+    """Request b with one behaviour more, masked in both ways."""
+    found = {
+        name: np.pad(value[b : b + 1], [(0, 0), (0, 1)] + [(0, 0)] * (value.ndim - 2))
+        for name, value in features.items()
+        if name.startswith("history_")
+    }
+    mask = features["history_mask"][b]
+    places = np.arange(len(mask) + 1)
+    asked = (places == mask.sum())[None]
+    found["history_mask"] = (places <= mask.sum())[None]
+    return {**features, **found, "masked_items": asked, "masked_behaviours": asked}
+
+
 @pytest.mark.parametrize(
     "given",
     [{}, {"input_norm": True}, {"attributes": ["item_id"]}],
@@ -137,18 +151,7 @@ def test_the_next_item_is_asked_for_by_one_behaviour_more(rng):
     model, features = make(rng), batch("full", rng)
     found = model.next_item(features)
     for b, mask in enumerate(features["history_mask"]):
-        count = mask.sum()
-        longer = {
-            name: np.pad(
-                features[name][b : b + 1], [(0, 0), (0, 1)] + [(0, 0)] * (features[name].ndim - 2)
-            )
-            for name in features
-            if name.startswith("history_")
-        }
-        asked = np.arange(len(mask) + 1) == count
-        longer["history_mask"] = (np.arange(len(mask) + 1) <= count)[None]
-        longer |= {"masked_items": asked[None], "masked_behaviours": asked[None]}
-        expected = logits(model, {**features, **longer}, 0, "item_id")[count]
+        expected = logits(model, longer(features, b), 0, "item_id")[mask.sum()]
         np.testing.assert_allclose(found[b], expected, atol=1e-5 * np.abs(expected).max())
 
 

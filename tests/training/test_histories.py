@@ -53,11 +53,17 @@ class Batches:
         return tf.data.Dataset.from_tensor_slices({"features": share, "ids": share["history_mask"]})
 
 
+TASKS = {
+    "item": ("masked_items", "item"),
+    "genres": ("masked_items", "genres"),
+    "rating": ("masked_behaviours", "rating"),
+    "every": (CANDIDATES_MASK, None),
+}
+
+
 def histories(last_share=0.0, rates=(0.2, 0.3)):
     values = {"item": 7, "genres": 3, "rating": 5}
-    return MaskedHistories(
-        Batches(), "history", ["item", "genres"], ["rating"], rates, last_share, values
-    )
+    return MaskedHistories(Batches(), "history", rates, last_share, TASKS, values)
 
 
 def first(data, **given):
@@ -113,6 +119,19 @@ def test_labels_are_what_was_there_and_count_where_masked_and_known():
     np.testing.assert_array_equal(weights["genres"], masked & known)
     np.testing.assert_array_equal(weights["rating"], features["masked_behaviours"])
     np.testing.assert_array_equal(features[CANDIDATES_MASK], features["history_mask"])
+    # A task without an attribute counts wherever its feature says so, and has no label.
+    np.testing.assert_array_equal(weights["every"], features["history_mask"])
+    assert set(batch["labels"]) == {"item", "genres", "rating"}
+
+
+def test_at_a_rate_of_zero_the_last_behaviour_alone_is_masked():
+    features = first(histories(last_share=0.25, rates=(0.2, 0.0)))["features"]
+    long, found = LENGTHS == 10, features["masked_behaviours"]
+    alone = (features["masked_items"].sum(axis=1) == 1) & long
+    assert alone.any()
+    for row, mask in zip(found[alone], features["history_mask"][alone]):
+        np.testing.assert_array_equal(row, last_masked(mask))
+    assert not found[long & ~alone].any()
 
 
 def test_masks_follow_from_epoch_and_batch():

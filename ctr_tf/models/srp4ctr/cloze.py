@@ -16,8 +16,9 @@ class ClozeHead(keras.layers.Layer):
     attribute.
 
     Args:
-        width: W, of output and table.
+        width: W, of the table.
         values: V, of the attribute.
+        states: of h, where it is not W.
 
     Shapes:
         h (P, W) and table (V, W); returns (P, V).
@@ -27,10 +28,10 @@ class ClozeHead(keras.layers.Layer):
         TensorShape([3, 7])
     """
 
-    def __init__(self, width: int, values: int, **kwargs):
+    def __init__(self, width: int, values: int, states: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.projection = keras.layers.Dense(width, activation="gelu", name="projection")
-        self.projection.build((None, width))
+        self.projection.build((None, states or width))
         self.bias = self.add_weight(name="bias", shape=(values,), initializer="zeros")
         self.built = True
 

@@ -2,30 +2,128 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from ctr_tf.config_base import Config
+from ctr_tf.config_base import Config, SettingError
+from ctr_tf.layers.sequence.config import EncoderConfig
 
 
-class FGBertConfig(Config):
+class MaskFields(Config):
+    """What of a window of behaviours is masked.
+
+    Args:
+        item_rate: share of a window's behaviours whose item attributes are masked, one at least.
+        last_share: of windows in which the last behaviour alone is masked, in both ways, as where
+            the next item is asked for.
+    """
+
+    item_rate: float = Field(0.2, gt=0, le=1)
+    last_share: float = Field(0.1, ge=0, le=1)
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Shares whose item attributes, and whose other ones, are masked."""
+        return self.item_rate, 0.0
+
+
+class FGBertConfig(MaskFields):
     """FG-BERT: masked item attributes, masked behaviour attributes (Han et al. 2024, section 2.1).
 
     With `model.attributes: [item_id]` it is BERT4Rec (Sun et al. 2019, arXiv:1904.06690).
 
     Args:
-        item_rate: share of a window's behaviours whose item attributes are masked, one at least.
-        behaviour_rate: share of those whose other attributes are masked, one at least.
-        last_share: of windows in which the last behaviour alone is masked, in both ways, as where
-            the next item is asked for.
+        item_rate, last_share: see `MaskFields`.
+        behaviour_rate: share of behaviours whose other attributes are masked, one at least.
         sample_above: values of an attribute above which its softmax is over a sample.
         samples: values in it.
     """
 
     name: Literal["fg_bert"] = "fg_bert"
-    item_rate: float = Field(0.2, gt=0, le=1)
     behaviour_rate: float = Field(0.2, gt=0, le=1)
-    last_share: float = Field(0.1, ge=0, le=1)
     sample_above: PositiveInt = 50_000
     samples: PositiveInt = 1024
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        return self.item_rate, self.behaviour_rate
+
+    def tasks(self, attributes: Sequence[str]) -> list[str]:
+        """What is learned of an encoder of these attributes."""
+        return list(attributes)
+
+
+class ElectraConfig(MaskFields):
+    """ELECTRA: replaced items are told from real ones (Clark et al. 2020, arXiv:2003.10555).
+
+    Args:
+        item_rate, last_share: see `MaskFields`.
+        generator_width: of the generator's encoder, a multiple of its heads, which are the
+            encoder's; half of the encoder's width by default, as the paper's section 3.2 advises.
+        discriminator_weight: of the discriminator's loss beside the generator's.
+    """
+
+    name: Literal["electra"] = "electra"
+    generator_width: PositiveInt | None = None
+    discriminator_weight: NonNegativeFloat = 50.0
+
+    def tasks(self, attributes: Sequence[str]) -> list[str]:
+        """What is learned, whatever the encoder reads."""
+        return ["generator", "discriminator"]
+
+    def generator(self, encoder: EncoderConfig) -> EncoderConfig:
+        """The generator's encoder: as many blocks and heads, in proportion narrower.
+
+        Raises:
+            SettingError: heads that do not divide its width.
+
+        Example:
+            >>> found = ElectraConfig().generator(EncoderConfig(width=64, feed_forward=128))
+            >>> found.width, found.feed_forward
+            (32, 64)
+        """
+        heads = encoder.heads
+        width = self.generator_width or heads * max(1, encoder.width // (2 * heads))
+        if width % heads:
+            raise SettingError(
+                ("objective", "generator_width"),
+                f"must be a multiple of the encoder's heads, {heads}; got {width}",
+            )
+        inner = encoder.feed_forward
+        inner = inner and max(1, inner * width // encoder.width)
+        return encoder.model_copy(update={"width": width, "feed_forward": inner})
+
+
+class S3RecConfig(MaskFields):
+    """S3-Rec: attributes, masked items, their attributes, segments (Zhou et al. 2020).
+
+    arXiv:2008.07873, section 4; the weights are those of the released code.
+
+    Args:
+        item_rate, last_share: see `MaskFields`.
+        aap_weight: of the attributes of items that are not masked.
+        mip_weight: of masked items.
+        map_weight: of the attributes of masked items.
+        sp_weight: of segments.
+    """
+
+    name: Literal["s3_rec"] = "s3_rec"
+    aap_weight: NonNegativeFloat = 0.2
+    mip_weight: NonNegativeFloat = 1.0
+    map_weight: NonNegativeFloat = 1.0
+    sp_weight: NonNegativeFloat = 0.5
+
+    def tasks(self, attributes: Sequence[str]) -> list[str]:
+        """What is learned, whatever the encoder reads."""
+        return list(self.weights)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of each task."""
+        found = (self.aap_weight, self.mip_weight, self.map_weight, self.sp_weight)
+        return dict(zip(("aap", "mip", "map", "sp"), found))
+
+
+AnyObjective = Annotated[FGBertConfig | ElectraConfig | S3RecConfig, Field(discriminator="name")]

@@ -1,0 +1,108 @@
+"""ELECTRA on histories: an encoder that learns which items a generator has replaced."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.layer_norm import LayerNorm
+from ctr_tf.layers.sequence.transformer import Encoder
+from ctr_tf.losses.cross_entropy import binary_cross_entropy
+from ctr_tf.models.srp4ctr.cloze import ClozeHead, chosen, placed, softmax_loss
+from ctr_tf.models.srp4ctr.config import ElectraConfig
+from ctr_tf.models.srp4ctr.history_model import HistoryModel, encoded, packed_masks
+from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
+from ctr_tf.schema import CANDIDATES_MASK, Schema
+from ctr_tf.types import Tensor
+
+
+class Electra(HistoryModel):
+    """ELECTRA (Clark et al. 2020, arXiv:2003.10555, section 2), whose tokens are item ids.
+
+    A generator, narrower than the encoder and with its embeddings, tells masked items; samples of
+    its softmax take their places. The encoder, as discriminator, tells at each behaviour whether
+    the item is the one that was there, D = s(h w + b), a sample that happens to be right among
+    them. The loss is L_MLM + lambda L_Disc, each a mean over its behaviours as in the released
+    code; no gradient passes through the samples. Item attributes besides the id are hidden from
+    the generator with it; to the discriminator they, and what else a behaviour has, are as they
+    were. The generator ranks next items, and what is taken over is the encoder.
+
+    Args:
+        schema, config, objective, rows: see `HistoryModel`.
+
+    Attributes:
+        item: the attribute that is replaced, the first of the item.
+
+    Shapes:
+        returns the generator's output, (B, L, `generator_width`).
+
+    Raises:
+        ValueError: the item's first attribute has several values.
+        SettingError: see `ElectraConfig.generator`.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        config: SRP4CTRConfig,
+        objective: ElectraConfig,
+        rows: dict[str, int],
+        **kwargs,
+    ):
+        super().__init__(schema, config, objective, rows, **kwargs)
+        self.item = self.single_item()
+        self.masked_tasks = {
+            "generator": ("masked_items", self.item),
+            "discriminator": (CANDIDATES_MASK, None),
+        }
+        own = objective.generator(config.encoder)
+        with keras.name_scope(self.name):
+            self.generator = Encoder(own, name="generator")
+            self.generator.build((None, self.width))
+            self.generator_norm = LayerNorm(name="generator_norm") if self.input_norm else None
+            self.generator_head = ClozeHead(
+                self.width, self.values[self.item], own.width, name="generator_head"
+            )
+            self.discriminator_head = keras.layers.Dense(1, name="discriminator_head")
+            self.discriminator_head.build((None, self.width))
+            self.samples = keras.random.SeedGenerator(name="samples")
+        self(self.example_features())
+
+    def call(self, features: dict[str, Tensor], training: bool = False) -> Tensor:
+        packing = self.packing(features)
+        x = self.masked(self.summed(features), packed_masks(features, packing))
+        return packing.unpack(encoded(self.generator, self.generator_norm, x, packing, training))
+
+    def losses_of(
+        self, features: dict[str, Tensor], labels: dict[str, Tensor], training: bool = True
+    ) -> dict[str, Tensor]:
+        """Cross-entropies of masked items, and lambda times those of the discriminator."""
+        masked = features["masked_items"] & features[f"{self.sequence}_mask"]
+        output = self(features, training=training)
+        scores = self.item_scores(chosen(output, masked))
+        # One that is none has no weight.
+        label = chosen(labels["generator"], masked) - 1
+        loss = softmax_loss(scores, ops.clip(label, 0, self.values[self.item] - 1))
+        name = f"{self.sequence}_{self.item}"
+        items = features[name]
+        corrupted = ops.where(masked, placed(self.drawn(scores) + 1, masked), items)
+        logits = self.discriminated({**features, name: corrupted}, training)
+        real = ops.cast(corrupted == items, logits.dtype)
+        return {
+            "generator": placed(loss, masked),
+            "discriminator": self.config.discriminator_weight * binary_cross_entropy(real, logits),
+        }
+
+    def item_scores(self, h: Tensor) -> Tensor:
+        return self.generator_head(h, self.table(self.item))
+
+    def drawn(self, scores: Tensor) -> Tensor:
+        """A value of each row's softmax, (P,) of (P, V)."""
+        return keras.random.categorical(scores, 1, seed=self.samples)[:, 0]
+
+    def discriminated(self, features: dict[str, Tensor], training: bool = False) -> Tensor:
+        """Logits of D, that an item is real: (B, L), 0 where there is none."""
+        packing = self.packing(features)
+        x = sum(self.summed(features).values())
+        h = encoded(self.encoder, self.input_norm, x, packing, training)
+        return packing.unpack(ops.cast(self.discriminator_head(h)[:, 0], "float32"))

@@ -1,0 +1,223 @@
+"""What all pre-training has: embedded behaviours with masks, the encoder, the next item."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.layer_norm import LayerNorm
+from ctr_tf.layers.packing import Packing
+from ctr_tf.layers.sequence.transformer import Encoder
+from ctr_tf.models.embedder import Embedder
+from ctr_tf.models.srp4ctr.cloze import chosen
+from ctr_tf.models.srp4ctr.config import AnyObjective
+from ctr_tf.models.srp4ctr.transfer import SRP4CTR, SRP4CTRConfig
+from ctr_tf.schema import Schema
+from ctr_tf.types import Tensor
+
+MASKED = ("masked_items", "masked_behaviours")
+"""Features (B, L): behaviours whose item attributes, or whose other ones, are masked."""
+
+
+class HistoryModel(keras.Model):
+    """Behaviours, some of them masked, and the encoder that a model takes over.
+
+    A behaviour is x_i + s_i + p_i: the sum of its item attributes' embeddings or, masked, a vector
+    of its own; the sum of its other attributes' or another one; its position (Han et al. 2024,
+    section 2.1). An objective adds its heads, `losses_of`, `item_scores` and `masked_tasks`, and
+    ends its constructor with `self(self.example_features())`.
+
+    Args:
+        schema: of the log.
+        config: of the model whose encoder is pre-trained.
+        objective: what is learned.
+        rows: rows of each encoder's embedding table.
+        told: further attributes, which have tables but are no input of the encoder.
+
+    Attributes:
+        attributes: what the encoder reads.
+        items: those of the item; the first is what the next item is told by.
+        behaviours: the others.
+        tasks: of the objective.
+        masked_tasks: of each task, the feature whose True positions count, and the attribute that
+            has to be known there, or None.
+        values: of each attribute, how many indices from 1 are values.
+
+    Shapes:
+        features of `MaskedHistories`; returns (B, L, W).
+
+    Raises:
+        ValueError: no item attribute.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        config: SRP4CTRConfig,
+        objective: AnyObjective,
+        rows: dict[str, int],
+        told: Collection[str] = (),
+        **kwargs,
+    ):
+        super().__init__(**{"name": objective.name, **kwargs})
+        self.config = objective
+        self.sequence = config.sequence or next(iter(schema.sequences))
+        known = schema.sequences[self.sequence].attributes
+        self.attributes = [name for name in known if name in (config.attributes or known)]
+        candidate = schema.side("candidate")
+        self.items = [name for name in self.attributes if name in candidate]
+        self.behaviours = [name for name in self.attributes if name not in candidate]
+        if not self.items:
+            raise ValueError(
+                f"pre-training masks items: {self.sequence} has no attribute of the candidate's, "
+                f"it has {self.attributes}"
+            )
+        self.tasks = objective.tasks(self.attributes)
+        embedded = [name for name in known if name in (*self.attributes, *told)]
+        self.schema = _of_behaviours(schema, self.sequence, embedded)
+        self.values = {name: self._values(name, rows) for name in embedded}
+        self.width = config.encoder.width
+        # Whether the model freezes what it takes over is nothing to pre-training.
+        trained = config.model_copy(update={"freeze": False, "attributes": []})
+        with keras.name_scope(self.name):
+            self.embedder = Embedder(
+                self.schema, rows, SRP4CTR.embedding(trained, self.schema), {}, {}, False,
+                name="embedder",
+            )  # fmt: skip
+            self.encoder = Encoder(config.encoder, project=False, name="encoder")
+            self.encoder.build((None, self.width))
+            self.input_norm = LayerNorm(name="input_norm") if config.input_norm else None
+            if self.input_norm:
+                self.input_norm.build((None, self.width))
+        kinds = MASKED if self.behaviours else MASKED[:1]
+        self.masks = {
+            kind: self.add_weight(
+                name=kind,
+                shape=(self.width,),
+                initializer=keras.initializers.RandomNormal(stddev=0.02),
+            )
+            for kind in kinds
+        }
+
+    def build(self, input_shape=None):
+        self.built = True
+
+    def single_item(self) -> str:
+        """The first item attribute, where it has one value.
+
+        Raises:
+            ValueError: it has several.
+        """
+        item = self.items[0]
+        if self.schema.attribute(self.sequence, item).multi:
+            raise ValueError(f"{self.name}: the item's first attribute, {item}, has several values")
+        return item
+
+    def _values(self, name: str, rows: dict[str, int]) -> int:
+        """Values of an attribute that have a row of their own, from row 1 on."""
+        spec = self.schema.attribute(self.sequence, name)
+        others = 0 if spec.encoding == "hashed" else spec.oov
+        return rows[self.schema.encoder(name, self.sequence)] - 1 - others
+
+    def call(self, features: dict[str, Tensor], training: bool = False) -> Tensor:
+        packing = self.packing(features)
+        x = self.masked(self.summed(features), packed_masks(features, packing))
+        return packing.unpack(encoded(self.encoder, self.input_norm, x, packing, training))
+
+    def packing(self, features: dict[str, Tensor]) -> Packing:
+        """Of the behaviours."""
+        return Packing.of(features[f"{self.sequence}_mask"])
+
+    def summed(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The sums of item attributes' embeddings and of others', by their mask: (P, W) each."""
+        packing = self.packing(features)
+        (user,) = self.embedder.embed(self.embedder.user(features, None))
+        values = user.sequences[self.sequence].values
+        return {
+            kind: sum(packing.pack(values[name]) for name in names)
+            for kind, names in zip(MASKED, (self.items, self.behaviours))
+            if names
+        }
+
+    def masked(self, sums: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
+        """What the encoder reads of `summed`, with `packed_masks`: (P, W)."""
+        return sum(
+            ops.where(masks[kind][:, None], ops.cast(self.masks[kind], total.dtype), total)
+            for kind, total in sums.items()
+        )
+
+    def table(self, name: str) -> Tensor:
+        """The embeddings of an attribute's values, (V, W)."""
+        encoder = self.schema.encoder(name, self.sequence)
+        rows = self.embedder.tables.read(encoder, 1, self.values[name])
+        return ops.cast(rows, self.embedder.compute_dtype)
+
+    def next_item(self, features: dict[str, Tensor]) -> Tensor:
+        """Scores of all values of the first item attribute behind the last behaviour, (B, V).
+
+        One behaviour more is asked for, masked in both ways: nothing is known of it.
+        """
+        name = f"{self.sequence}_mask"
+        lengths = ops.sum(ops.cast(features[name], "int32"), axis=1)[:, None]
+        places = ops.arange(ops.shape(features[name])[1] + 1, dtype="int32")
+        made = {
+            spec.name: ops.pad(
+                features[spec.name], [(0, 0), (0, 1), *[(0, 0)] * (len(spec.axes) - 2)]
+            )
+            for spec in self.schema.inputs
+            if spec.sequence == self.sequence and spec.name != name
+        }
+        asked = places == lengths
+        made |= {name: places <= lengths} | {kind: asked for kind in MASKED}
+        return self.item_scores(chosen(self(made), asked))
+
+    def item_scores(self, h: Tensor) -> Tensor:
+        """Scores of all values of the first item attribute for what `call` returns: (P, V)."""
+        raise NotImplementedError
+
+    def losses_of(
+        self, features: dict[str, Tensor], labels: dict[str, Tensor], training: bool = True
+    ) -> dict[str, Tensor]:
+        """The loss of each task and position, (B, L) each; 0 where there is none."""
+        raise NotImplementedError
+
+    def example_features(self) -> dict[str, Tensor]:
+        """A batch of one history of one padded behaviour; it builds the weights."""
+        made = {
+            spec.name: ops.zeros((1,) * len(spec.axes), "bool" if spec.dtype == "bool" else "int32")
+            for spec in self.schema.inputs
+            if spec.sequence == self.sequence
+        }
+        return made | {kind: ops.zeros((1, 1), "bool") for kind in MASKED}
+
+
+def packed_masks(features: dict[str, Tensor], packing: Packing) -> dict[str, Tensor]:
+    """The masks of a batch, (P,) each."""
+    return {kind: packing.pack(features[kind]) for kind in MASKED}
+
+
+def encoded(
+    encoder: Encoder, norm: LayerNorm | None, x: Tensor, packing: Packing, training: bool
+) -> Tensor:
+    """An encoder's output (P, W) for x (P, D), its input normalised where there is a norm."""
+    x = encoder.embed(x, packing)
+    x = norm(x) if norm else x
+    return encoder.encode(x, packing, training=training)[0]
+
+
+def _of_behaviours(schema: Schema, sequence: str, attributes: list[str]) -> Schema:
+    """What of a schema the named attributes of a sequence need."""
+    spec = schema.sequences[sequence]
+    kept = {name: spec.attributes[name] for name in attributes}
+    encoders = {schema.encoder(name, sequence) for name in kept}
+    features = {
+        name: feature
+        for name, feature in schema.features.items()
+        if schema.encoder(name) in encoders
+    }
+    own = spec.model_copy(update={"attributes": kept})
+    return Schema(
+        keys=schema.keys, features=features, sequences={sequence: own}, tasks=schema.tasks
+    )
