@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -163,8 +166,22 @@ def pretrain(workspace: Workspace, progress: bool = True) -> Path:
         files = sorted(str(path.relative_to(folder)) for path in best.iterdir())
         return {**asdict(result), "outputs": files}
 
-    _stage(workspace.pretrained, "pretrain", workspace.pretrain_fingerprint, work)
+    with _alone(workspace.pretrained):
+        _stage(workspace.pretrained, "pretrain", workspace.pretrain_fingerprint, work)
     return workspace.pretrained
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process makes the folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(f".{folder.name}.lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: another process makes it; waiting", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def check_pretrained(workspace: Workspace) -> None:
@@ -287,7 +304,10 @@ def evaluate(workspace: Workspace, progress: bool = True) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         folder = predict(workspace, "test", workspace.run / "predictions" / "test", progress)
         report = run(Predictions.read(folder), workspace.experiment.evaluate)
-        curves = read_curves(workspace.run / "history.jsonl")
+        folders = {"Training": workspace.run}
+        if workspace.experiment.pretrain:
+            folders = {"Pre-training": workspace.pretrained, **folders}
+        curves = {name: read_curves(own / "history.jsonl") for name, own in folders.items()}
         write_report(workspace.run, report, curves, title=workspace.experiment.name)
         return {"outputs": ["report.json", "report.html"]}
 

@@ -52,6 +52,16 @@ def test_defaults_overrides_and_the_resolved_config(write, tmp_path):
     assert load(tmp_path / "resolved.yaml") == experiment
 
 
+def test_keys_that_came_later_are_not_written_out_at_their_defaults(write):
+    # The fingerprint of what was prepared before there were these keys is that of the others.
+    path = write(GOOD)
+    written = load(path).dump()["prepare"]
+    assert not written.keys() & {"behaviours", "most_active_users", "histories"}
+    overrides = ["prepare.histories=true", "prepare.most_active_users=0.5"]
+    changed = load(path, overrides).dump()["prepare"]
+    assert changed == written | {"histories": True, "most_active_users": 0.5}
+
+
 def test_numbers_are_read_as_people_write_them_and_quoted_ones_stay_text(write):
     path = write(GOOD.replace("{column: click}", "{column: click, equals: '1e3'}"))
     assert load(path, ["train.learning_rate=5e-4"]).train.learning_rate == 0.0005

@@ -22,6 +22,8 @@ from ctr_tf.workspace import Workspace
 def main(spec: dict) -> None:
     """Trains and scores as `spec` says; see `runs.py`."""
     workspace = Workspace(Path(spec["workspace"]), load(spec["config"], spec["overrides"]))
+    if workspace.experiment.pretrain:
+        stages.pretrain(workspace, progress=False)
     stages.train(workspace, progress=False)
     data = stages.open_data(workspace)
     # TensorFlow is there from here on.

@@ -148,7 +148,7 @@ class Trainer:
         Raises:
             RuntimeError: the training failed; names its log.
         """
-        overrides = [*point, f"train.seed={seed}"]
+        overrides = [*point, *self._seeded(board, entry, seed)]
         path = self._scores(board, entry, stack, overrides, [VALIDATION, TEST], start)
         return path and Run(stack, entry.name, tuple(point), seed, path)
 
@@ -161,9 +161,14 @@ class Trainer:
         self, board: Board, entry: Entry, stack: str, repeat: int, start: bool = True
     ) -> Run | None:
         """A short training that nothing runs beside, for its speed and the cost of its model."""
-        overrides = [f"train.seed={repeat}", f"train.max_steps={RATE_STEPS}"]
+        overrides = [*self._seeded(board, entry, repeat), f"train.max_steps={RATE_STEPS}"]
         path = self._scores(board, entry, stack, overrides, [], start)
         return path and Run(stack, entry.name, (), repeat, path)
+
+    def _seeded(self, board: Board, entry: Entry, seed: int) -> list[str]:
+        """Overrides that give training, and pre-training where there is one, that seed."""
+        pretrained = self.workspace(board, entry, []).experiment.pretrain is not None
+        return [f"{section}.seed={seed}" for section in ("train", *["pretrain.train"] * pretrained)]
 
     def _scores(
         self,

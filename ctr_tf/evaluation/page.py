@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ctr_tf.evaluation.text import metric_title, note_of, value_text
 def write_report(
     folder: str | os.PathLike,
     report: Report,
-    curves: Curves | None = None,
+    curves: Mapping[str, Curves] | None = None,
     title: str = "Evaluation report",
 ) -> Path:
     """Writes `report.json` and `report.html` into a folder, each whole or not at all.
@@ -24,7 +25,7 @@ def write_report(
     Args:
         folder: made when it does not exist.
         report: the result of `evaluate`.
-        curves: the learning curves of the run, where there are any.
+        curves: learning curves by what was trained, such as `Training`, where there are any.
         title: heading of the page.
 
     Returns:
@@ -32,12 +33,12 @@ def write_report(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    page = render_page(report, curves or Curves(), title)
+    page = render_page(report, curves or {}, title)
     _write(folder / "report.json", json.dumps(report, indent=2, allow_nan=False) + "\n")
     return _write(folder / "report.html", page)
 
 
-def render_page(report: Report, curves: Curves, title: str) -> str:
+def render_page(report: Report, curves: Mapping[str, Curves], title: str) -> str:
     """The page as HTML, with its style and plots inside: it loads nothing."""
     # Matplotlib takes a second to import, and only a page needs it.
     from ctr_tf.evaluation import plots
@@ -53,8 +54,7 @@ def render_page(report: Report, curves: Curves, title: str) -> str:
     return environment.get_template("report.html.jinja").render(
         title=title,
         report=report,
-        learning_curves=plots.learning_curves(curves),
-        rejects=curves.rejects,
+        trainings=[(name, plots.learning_curves(own), own.rejects) for name, own in curves.items()],
         tasks=[_task(name, result) for name, result in report["tasks"].items()],
         config_json=json.dumps(report["config"], indent=2),
     )

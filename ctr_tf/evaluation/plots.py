@@ -33,9 +33,14 @@ _STYLE = {
 
 
 def learning_curves(curves: Curves) -> str | None:
-    """Loss, and AUC and GAUC of every task, over the training step; None without records."""
+    """Loss, and AUC and GAUC of every task or metrics of the next item, over the training step.
+
+    None without records.
+    """
     losses = curves.series("loss")
     rankings = [*curves.names_ending("_auc"), *curves.names_ending("_gauc")]
+    title = "AUC and GAUC" if rankings else "Next item"
+    rankings = rankings or [name for name in ("hr", "ndcg", "mrr") if curves.series(name)]
     if not losses and not rankings:
         return None
     with matplotlib.rc_context(_STYLE):
@@ -53,7 +58,7 @@ def learning_curves(curves: Curves) -> str | None:
             ]
             for (label, steps, values), colour in zip(lines, _cycle() * len(lines), strict=False):
                 _line(panels[-1], steps, values, label, colour)
-            _finish(panels[-1], "AUC and GAUC", "training step", "")
+            _finish(panels[-1], title, "training step", "")
         for panel in panels:
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         return _data_uri(figure)

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from ctr_tf.layers.attention.buckets import bucketed
 from ctr_tf.models.model import CTRModel
 from ctr_tf.schema import CANDIDATES_MASK, InputSpec
 from ctr_tf.types import Tensor
@@ -79,7 +80,9 @@ class Signatures:
         def signature(**raw):
             return dense_function(preprocess(raw))
 
-        return tf.function(signature, autograph=False).get_concrete_function(**specs)
+        # A call has few requests, most of the time one.
+        with bucketed(1):
+            return tf.function(signature, autograph=False).get_concrete_function(**specs)
 
     def _preprocess(self, raw: Tensors) -> Tensors:
         with tf.device("cpu"):

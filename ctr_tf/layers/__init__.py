@@ -59,6 +59,7 @@ _HOME = {
     "concat": "ctr_tf.layers.shapes",
     "fm_second_order": "ctr_tf.layers.interaction.fm",
     "fm_sums": "ctr_tf.layers.interaction.fm",
+    "log_uniform_sample": "ctr_tf.layers.sampling",
     "masked_softmax": "ctr_tf.layers.attention.folded",
     "outer_product": "ctr_tf.layers.interaction.products",
     "over_candidates": "ctr_tf.layers.shapes",

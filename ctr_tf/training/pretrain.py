@@ -12,7 +12,7 @@ from ctr_tf.models.srp4ctr.electra import Electra
 from ctr_tf.models.srp4ctr.fg_bert import FGBert
 from ctr_tf.models.srp4ctr.history_model import HistoryModel
 from ctr_tf.models.srp4ctr.s3_rec import S3Rec
-from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.training.histories import MaskedHistories
 from ctr_tf.training.next_item import NextItemValidator

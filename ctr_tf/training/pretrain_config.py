@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 from ctr_tf.config_base import Config, SettingError
 from ctr_tf.models.config import ModelConfig
 from ctr_tf.models.srp4ctr.config import AnyObjective, ElectraConfig, FGBertConfig
-from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.training.config import TrainConfig
 

@@ -11,7 +11,7 @@ from pipelines.transforms.sequences import Behaviours, History
 from pipelines.transforms.users import User
 
 LEAST = 2
-"""Behaviours of a window: one alone has no neighbour to be told by."""
+"""Behaviours of a window: one alone has no other that it could be told from."""
 
 
 def training_end(user: User, boundary: float) -> float:

@@ -151,7 +151,7 @@ class WriteRecords(beam.DoFn):
         past = user.past if user.id else []
         histories = {name: History(name, self._layout, past, self._items) for name in self._built}
         met = _Met(user.rows)
-        pretraining = self._layout.config.histories and user.id
+        pretraining = self._layout.config.histories and bool(user.id)
         present: set[str] = set()
         for request, split in zip(user.requests, user.splits):
             first = request.rows[0].shared

@@ -65,7 +65,7 @@ RECORDS = [
 
 
 def test_page_is_self_contained_and_holds_the_numbers(report, tmp_path):
-    path = write_report(tmp_path / "run", report, Curves(RECORDS), title="A <run>")
+    path = write_report(tmp_path / "run", report, {"Training": Curves(RECORDS)}, title="A <run>")
     assert sorted(p.name for p in path.parent.iterdir()) == ["report.html", "report.json"]
     assert json.loads((path.parent / "report.json").read_text()) == report
     page = Page(path.read_text())
@@ -80,7 +80,8 @@ def test_page_is_self_contained_and_holds_the_numbers(report, tmp_path):
 
 def test_same_report_same_page(report, tmp_path):
     first, second = (
-        write_report(tmp_path / name, report, Curves(RECORDS)).read_bytes() for name in "ab"
+        write_report(tmp_path / name, report, {"Training": Curves(RECORDS)}).read_bytes()
+        for name in "ab"
     )
     assert first == second
 

@@ -1,6 +1,8 @@
 """Pre-training from a raw log to a served model: shared, resumed, taken over, frozen."""
 
+import fcntl
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from ctr_tf.training.checkpoints import restore
 from ctr_tf.training.pretrain import pretrain, pretraining_model
 from ctr_tf.workspace import StageError, Workspace
 
-ITEMS, USERS, ROWS = 12, 200, 20
+ITEMS, USERS, ROWS = 12, 60, 20
 CHANCE = sum(1 / rank for rank in range(1, ITEMS + 1)) / ITEMS
 CONFIG = """\
 schema:
@@ -36,11 +38,10 @@ prepare:
 pretrain:
   batch_size: 16
   objective: {name: fg_bert, last_share: 0.5}
-  train: {epochs: 12, learning_rate: 0.01, early_stopping: {metric: ndcg, patience: 16}}
+  train: {epochs: 40, learning_rate: 0.01, validate_every: 45}
 model:
   name: srp4ctr
   freeze: true
-  input_norm: true
   encoder: {width: 16, feed_forward: 32, positions: 9, activation: gelu, use_bias: true}
   units: [8]
 """
@@ -80,11 +81,11 @@ def run(workspace):
 
 
 def test_the_next_item_is_learned(run):
-    """Each is the one after the last: all are told."""
+    """Each is the one after the last: all come first, where chance gives an MRR of 0.26."""
     validations = [r for r in history(run.pretrained) if r["split"] == "validation"]
-    assert len(validations) == 12
+    assert len(validations) == 8
     assert validations[-1]["mrr"] > 0.95 and validations[-1]["ndcg"] > 0.95
-    assert validations[0]["mrr"] < 0.6
+    assert validations[0]["mrr"] < 0.7
     losses = [r["loss"] for r in history(run.pretrained) if r["split"] == "train"]
     assert losses[-1] < 0.5 * losses[0]
 
@@ -124,6 +125,7 @@ def test_other_objectives_learn_the_next_item_of_ids_alone(run, workspace, name)
         f"pretrain.train.epochs={epochs}",
         "pretrain.train.learning_rate=0.005",
         "model.attributes=[item]",
+        "model.input_norm=true",
     )
     stages.pretrain(found, progress=False)
     assert found.prepared == run.prepared and found.pretrained.name.startswith(name)
@@ -163,7 +165,7 @@ def test_experiments_share_a_pre_training(run, workspace):
         assert other.pretrained == run.pretrained and other.run != run.run
         stages.pretrain(other, progress=False)
     assert (run.pretrained / "stages" / "pretrain.json").stat().st_mtime_ns == before
-    for override in ("pretrain.train.seed=3", "model.attributes=[item]", "model.input_norm=false"):
+    for override in ("pretrain.train.seed=3", "model.attributes=[item]", "model.input_norm=true"):
         assert workspace(override).pretrained != run.pretrained
     data = stages.open_data(others[1])
     model = stages.initial_model(others[1], data)
@@ -174,4 +176,19 @@ def test_experiments_share_a_pre_training(run, workspace):
 
 def test_the_trained_model_is_exported(run):
     assert list(run.exported.glob("*/saved_model.pb"))
-    assert (run.run / "report.html").exists()
+    page = (run.run / "report.html").read_text()
+    assert "<h2>Pre-training</h2>" in page and "<h2>Training</h2>" in page
+
+
+def test_two_processes_pre_train_one_after_the_other(run, capfd):
+    """The second one waits for the first, and finds it done."""
+    lock = run.pretrained.with_name(f".{run.pretrained.name}.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    waiting = threading.Thread(target=stages.pretrain, args=(run, False))
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive()
+    lock.close()
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert f"{run.pretrained}: another process makes it; waiting" in capfd.readouterr().err

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from ctr_tf.layers import CrossAttention, Packing, SelfAttention
-from ctr_tf.layers.attention.buckets import Buckets
+from ctr_tf.layers.attention.buckets import Buckets, bucketed
 from ctr_tf.layers.attention.multi_head import attend
 from ctr_tf.layers.packing import padded
 from tests.oracles.transformer import attention, multi_head
@@ -210,3 +210,21 @@ def test_laid_out_and_collected_is_the_same(rng, parts, heads):
         (2, heads, 2, 2), (1, heads, 4, 2), (1, heads, 6, 2), (2, heads, 8, 2)
     ]  # fmt: skip
     np.testing.assert_array_equal(slots.collect([part for own in laid for part in own]), x)
+
+
+@pytest.mark.parametrize(("count", "products"), [(1, 2), (4, 8)])
+def test_a_graph_has_the_products_of_its_buckets_alone(rng, count, products):
+    """A serving signature, whose calls are of few requests, is traced with one."""
+    layer = SelfAttention(6, heads=2)
+    x, mask = rng.normal(size=(9, 6)).astype("float32"), tf.sequence_mask([5, 0, 1, 3])
+    expected = layer(x, packing=Packing.of(mask))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 6)), tf.TensorSpec((None, None), tf.bool)])
+    def attend(x, mask):
+        return layer(x, packing=Packing.of(mask))
+
+    with bucketed(count):
+        graph = attend.get_concrete_function()
+    kinds = [op.type for op in graph.graph.get_operations()]
+    assert kinds.count("BatchMatMulV2") == products
+    np.testing.assert_allclose(graph(tf.constant(x), mask), expected, atol=1e-6)

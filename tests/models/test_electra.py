@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.srp4ctr.config import ElectraConfig
 from ctr_tf.models.srp4ctr.electra import Electra
-from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import CANDIDATES_MASK
 from tests.cases import CASES, FULL, batch
 from tests.models.embedded import Embedded

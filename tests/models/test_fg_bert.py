@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ctr_tf.models.srp4ctr.config import FGBertConfig
 from ctr_tf.models.srp4ctr.fg_bert import FGBert
-from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from tests.cases import CASES, FULL, batch
 from tests.models.embedded import Embedded
 from tests.models.test_srp4ctr import GELU, norm_of, one_row_each, self_block
@@ -131,11 +131,12 @@ def test_a_sampled_softmax_tells_the_label_from_the_sample(rng, monkeypatch):
     assert model.values == {"item_id": 7, "rating": 4, "genres": 5}
     drawn, expected_count = np.array([4, 0, 2]), rng.uniform(0.1, 0.9, 7).astype("float32")
 
-    def sampler(labels, count, samples, unique, values):
-        assert (count, samples, unique, values) == (1, 3, True, 7)
-        return drawn, tf.gather(expected_count, labels), tf.gather(expected_count, drawn)
+    def sample(labels, samples, values):
+        assert (samples, values) == (3, 7)
+        expected = [tf.gather(expected_count, own) for own in (labels, drawn)]
+        return tf.constant(drawn, labels.dtype), *expected
 
-    monkeypatch.setattr(tf.random, "log_uniform_candidate_sampler", sampler)
+    monkeypatch.setattr("ctr_tf.models.srp4ctr.fg_bert.log_uniform_sample", sample)
     features = masked_batch(rng)
     labels = {name: np.minimum(features[f"history_{name}"], 7) for name in model.tasks}
     found = model.losses_of(features, labels, training=False)["item_id"]

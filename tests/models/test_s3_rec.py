@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 from ctr_tf.layers.packing import Packing
 from ctr_tf.models.srp4ctr.config import S3RecConfig
 from ctr_tf.models.srp4ctr.s3_rec import S3Rec
-from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import CANDIDATES_MASK
 from tests.cases import CASES, FULL, batch
 from tests.models.test_electra import encoded, known_batch

@@ -125,7 +125,7 @@ def test_a_log_of_behaviours_is_cut_at_the_boundary_and_before_the_first_held_ou
         "ann/0": items([5, 19, 20, 29, 30, 44]),
         "bob/0": items([5, 19, 20, 29]),
     }
-    # Ann's last request is validation and bob's, too: of each what is strictly before it.
+    # Ann's request at 50 is validation and bob's at 30: of each what is strictly before it.
     write_csv(
         tmp_path / "log.csv", SHOP_COLUMNS, shown + [["ann", "c", 70, 1], ["bob", "c", 70, 1]]
     )
@@ -163,7 +163,7 @@ def test_a_record_holds_a_window_of_every_sequence(tmp_path):
     assert found["ann/0"]["features/clicks_time"] == [4, 5]
     assert manifest.splits["histories"].behaviours == 12
     assert read_split(tmp_path / "out", "train")["ann:9"]["features/stated_item_id"] == ["x", "y"]
-    # Where two windows of one sequence are one of the other, it is empty, and one alone is kept.
+    # The second window of clicks, of i1 alone, has no record of its own, but one with a history.
     schema["sequences"]["clicks"]["max_length"] = 3
     schema["sequences"]["history"]["max_length"] = 9
     job(tmp_path, schema)
@@ -176,6 +176,12 @@ def test_a_record_holds_a_window_of_every_sequence(tmp_path):
     found = read_split(tmp_path / "out", "histories")["ann/1"]
     assert found["features/history_item_id"] == items([1, 2, 3, 4])
     assert found["features/clicks_item_id"] == items([1]) and found["request/time"] == [4]
+    # A sequence of fewer windows is empty in the further ones.
+    schema["sequences"]["clicks"]["max_length"] = 4
+    job(tmp_path, schema)
+    found = read_split(tmp_path / "out", "histories")["ann/1"]
+    assert found["features/history_item_id"] == items([1, 2, 3, 4])
+    assert found["features/clicks_item_id"] == [] and found["features/clicks_time"] == []
 
 
 @pytest.mark.parametrize(

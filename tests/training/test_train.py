@@ -48,6 +48,14 @@ def test_the_first_loss_is_the_mean_over_the_batch_s_candidates(tmp_path):
     assert record["loss"] == pytest.approx(2 * log_loss(labels, scores), abs=1e-6)
 
 
+def test_training_takes_the_inputs_training_split(tmp_path):
+    data = MemoryInput(requests=24, validation=6, batch_size=4)
+    data.training_split = "validation"
+    result, _ = run(dcn, data, TrainConfig(epochs=2), tmp_path)
+    # Two batches an epoch, of four and of two requests; `train` has six.
+    assert result.steps == 4 and result.epochs == 2
+
+
 def test_accumulated_batches_equal_one_large_batch(tmp_path):
     config = {"learning_rate": 0.3, "dense": SGD, "epochs": 2, "log_every": 1}
     factory = lambda: dcn(l2=0.01)

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ctr_tf.layers.packing import Packing, current_graph
 from ctr_tf.types import Tensor
+
+_count = 4
+
+
+@contextmanager
+def bucketed(count: int) -> Iterator[None]:
+    """Within it sequences are laid out in that many buckets: one is the best for one request.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> with bucketed(1):
+        ...     buckets = Buckets.of(Packing.of(tf.sequence_mask([8, 1, 2, 0, 7])))
+        >>> [rows.numpy().tolist() for rows in buckets.rows]
+        [[0, 1, 2, 4]]
+    """
+    global _count
+    before, _count = _count, count
+    try:
+        yield
+    finally:
+        _count = before
 
 
 class Buckets:
@@ -18,7 +40,7 @@ class Buckets:
 
     Args:
         packing: not of the padded form.
-        count: C.
+        count: C; by default 4, or what `bucketed` says.
 
     Attributes:
         rows: of each bucket, its sequences (b,) int32.
@@ -34,9 +56,10 @@ class Buckets:
         [(2, 2), (0, 4), (0, 6), (2, 8)]
     """
 
-    def __init__(self, packing: Packing, count: int = 4):
+    def __init__(self, packing: Packing, count: int | None = None):
         import tensorflow as tf
 
+        count = count or _count
         self._graph = current_graph()
         lengths, numbers = packing.lengths, tf.range(count)
         longest = tf.reduce_max(tf.concat([lengths, [0]], axis=0))

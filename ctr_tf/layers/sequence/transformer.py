@@ -135,7 +135,9 @@ class CrossBlock(EncoderBlock):
     def call(self, x: Tensor, keys_values: Tensor, mask: Tensor, training: bool = False) -> Tensor:
         normed = self.before_attention(x)
         attended = self.attention(normed, keys_values, mask, training=training)
-        return self.after_attention(x, attended, training)
+        # Of a matrix, a dense layer's product, bias and activation are one kernel.
+        rows, attended = (ops.reshape(each, (-1, self.width)) for each in (x, attended))
+        return ops.reshape(self.after_attention(rows, attended, training), ops.shape(x))
 
 
 class Encoder(keras.layers.Layer):

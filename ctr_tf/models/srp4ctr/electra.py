@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from ctr_tf.layers.layer_norm import LayerNorm
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.losses.cross_entropy import binary_cross_entropy
-from ctr_tf.models.srp4ctr.cloze import ClozeHead, softmax_loss
+from ctr_tf.models.srp4ctr.cloze import ClozeHead, chosen, placed, softmax_loss
 from ctr_tf.models.srp4ctr.config import ElectraConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, encoded, packed_masks
-from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import CANDIDATES_MASK, Schema
 from ctr_tf.types import Tensor
 
@@ -78,19 +78,16 @@ class Electra(HistoryModel):
     ) -> dict[str, Tensor]:
         """Cross-entropies of masked items, and lambda times those of the discriminator."""
         masked = features["masked_items"] & features[f"{self.sequence}_mask"]
-        where = tf.where(masked)
-        output = self(features, training=training)
-        scores = self.item_scores(tf.boolean_mask(output, masked))
+        scores = self.item_scores(chosen(self(features, training=training), masked))
         # One that is none has no weight.
-        label = tf.boolean_mask(labels["generator"], masked) - 1
-        loss = softmax_loss(scores, tf.clip_by_value(label, 0, self.values[self.item] - 1))
+        label = ops.clip(chosen(labels["generator"], masked) - 1, 0, self.values[self.item] - 1)
         name = f"{self.sequence}_{self.item}"
         items = features[name]
-        corrupted = tf.tensor_scatter_nd_update(items, where, self.drawn(scores) + 1)
+        corrupted = ops.where(masked, placed(self.drawn(scores) + 1, masked), items)
         logits = self.discriminated({**features, name: corrupted}, training)
-        real = tf.cast(corrupted == items, logits.dtype)
+        real = ops.cast(corrupted == items, logits.dtype)
         return {
-            "generator": tf.scatter_nd(where, loss, tf.shape(masked, tf.int64)),
+            "generator": placed(softmax_loss(scores, label), masked),
             "discriminator": self.config.discriminator_weight * binary_cross_entropy(real, logits),
         }
 
@@ -106,4 +103,4 @@ class Electra(HistoryModel):
         packing = self.packing(features)
         x = sum(self.summed(features).values())
         h = encoded(self.encoder, self.input_norm, x, packing, training)
-        return packing.unpack(tf.cast(self.discriminator_head(h)[:, 0], "float32"))
+        return packing.unpack(ops.cast(self.discriminator_head(h)[:, 0], "float32"))

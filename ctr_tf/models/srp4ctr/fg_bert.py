@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import keras
-import tensorflow as tf
 from keras import ops
 
+from ctr_tf.layers.sampling import log_uniform_sample
 from ctr_tf.models.srp4ctr.cloze import (
     ClozeHead,
+    chosen,
     multi_label_loss,
+    placed,
     sampled_softmax_loss,
     softmax_loss,
 )
 from ctr_tf.models.srp4ctr.config import FGBertConfig
 from ctr_tf.models.srp4ctr.history_model import MASKED, HistoryModel
-from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.types import Tensor
 
@@ -62,21 +64,20 @@ class FGBert(HistoryModel):
         found = {}
         for kind, names in zip(MASKED, (self.items, self.behaviours)):
             masked = features[kind] & features[f"{self.sequence}_mask"]
-            h, where = tf.boolean_mask(output, masked), tf.where(masked)
+            h = chosen(output, masked)
             for name in names:
-                loss = self._loss(name, h, tf.boolean_mask(labels[name], masked) - 1)
-                shape = tf.shape(masked, tf.int64)
-                found[name] = tf.scatter_nd(where, loss, shape)
+                loss = self._loss(name, h, chosen(labels[name], masked) - 1)
+                found[name] = placed(loss, masked)
         return found
 
     def _loss(self, name: str, h: Tensor, labels: Tensor) -> Tensor:
         """Of P masked positions (P, W), whose values are (P,) or (P, M) from 0; (P,)."""
         head, count = self.heads[name], self.values[name]
         if len(labels.shape) > 1:
-            labels = tf.where(labels < count, labels, -1)
+            labels = ops.where(labels < count, labels, -1)
             return multi_label_loss(head(h, self.table(name)), labels)
         # One that is none has no weight.
-        labels = tf.clip_by_value(labels, 0, count - 1)
+        labels = ops.clip(labels, 0, count - 1)
         if count <= self.config.sample_above:
             return softmax_loss(head(h, self.table(name)), labels)
         return self._sampled_loss(name, h, labels)
@@ -84,23 +85,17 @@ class FGBert(HistoryModel):
     def _sampled_loss(self, name: str, h: Tensor, labels: Tensor) -> Tensor:
         """Over values drawn by rank of frequency, which the vocabulary's order is."""
         head, encoder = self.heads[name], self.schema.encoder(name, self.sequence)
-        drawn, of_labels, of_drawn = tf.random.log_uniform_candidate_sampler(
-            tf.cast(labels, tf.int64)[:, None],
-            1,
-            min(self.config.samples, self.values[name]),
-            True,
-            self.values[name],
-        )
-        drawn = tf.cast(tf.stop_gradient(drawn), labels.dtype)
+        samples, values = self.config.samples, self.values[name]
+        drawn, of_labels, of_drawn = log_uniform_sample(labels, samples, values)
         own, others = self.embedder.tables.lookup([(encoder, labels + 1), (encoder, drawn + 1)])
         projected = head.projection(h)
         bias = ops.convert_to_tensor(head.bias)
-        score = ops.cast(ops.sum(projected * own, axis=1), "float32") + tf.gather(bias, labels)
+        score = ops.cast(ops.sum(projected * own, axis=1), "float32") + ops.take(bias, labels)
         scores = ops.cast(ops.matmul(projected, ops.transpose(others)), "float32")
-        scores = scores + tf.gather(bias, drawn)
+        scores = scores + ops.take(bias, drawn)
         return sampled_softmax_loss(
-            score - tf.math.log(of_labels[:, 0]),
-            scores - tf.math.log(of_drawn),
+            score - ops.log(of_labels),
+            scores - ops.log(of_drawn),
             labels[:, None] == drawn[None, :],
         )
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from ctr_tf.layers.layer_norm import LayerNorm
 from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.models.embedder import Embedder
+from ctr_tf.models.srp4ctr.cloze import chosen
 from ctr_tf.models.srp4ctr.config import AnyObjective
-from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTR, SRP4CTRConfig
+from ctr_tf.models.srp4ctr.transfer import SRP4CTR, SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.types import Tensor
 
@@ -171,7 +171,7 @@ class HistoryModel(keras.Model):
         }
         asked = places == lengths
         made |= {name: places <= lengths} | {kind: asked for kind in MASKED}
-        return self.item_scores(tf.boolean_mask(self(made), asked))
+        return self.item_scores(chosen(self(made), asked))
 
     def item_scores(self, h: Tensor) -> Tensor:
         """Scores of all values of the first item attribute for what `call` returns: (P, V)."""

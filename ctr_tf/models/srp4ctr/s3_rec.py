@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from ctr_tf.layers.packing import Packing
 from ctr_tf.models.srp4ctr.cloze import multi_label_loss
 from ctr_tf.models.srp4ctr.config import S3RecConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, encoded, packed_masks
-from ctr_tf.models.srp4ctr.srp4ctr import SRP4CTRConfig
+from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import CANDIDATES_MASK, Schema
 from ctr_tf.types import Tensor
 
@@ -162,7 +161,8 @@ class S3Rec(HistoryModel):
         drawn = self._below(ops.broadcast_to(left, ops.shape(items)))
         places = ops.arange(ops.shape(items)[1], dtype=taken.dtype)
         before = ops.where(taken < count, taken - places, count)
-        found = drawn + tf.searchsorted(before, drawn, side="right")
+        passed = before[:, None, :] <= drawn[:, :, None]
+        found = drawn + ops.sum(ops.cast(passed, "int32"), axis=2)
         return ops.minimum(found, count - 1) + 1, left > 0
 
     def _segment_losses(self, sums: dict[str, Tensor], packing: Packing, training: bool) -> Tensor:

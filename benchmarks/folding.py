@@ -1,0 +1,339 @@
+"""One request scored folded, row by row and by its two towers, side by side.
+
+    python benchmarks/folding.py
+
+Folded is one call on a request with N candidates; row-wise is one call on N requests of one
+candidate, the user side tiled. All models in one process, every way of every model once before any
+of them twice. A request's tensors are made, and tiled, before the clock runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import keras
+import matplotlib
+import numpy as np
+import tensorflow as tf
+
+matplotlib.use("svg")
+from matplotlib import pyplot as plt
+
+# A script sees its own folder alone.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.files import write_csv, write_text
+from benchmarks.speed.measure import peak_mib
+from benchmarks.training import bound_memory, machine
+from ctr_tf.analysis.cost import DAY, NOW, Sizes, model_cost
+from ctr_tf.config import load
+from ctr_tf.data.requests import sizes_of
+from ctr_tf.layers.attention.buckets import bucketed
+from ctr_tf.models.model import CTRModel
+from ctr_tf.schema import REQUEST_TIME, Schema
+
+ROOT = Path(__file__).parents[1]
+MODELS = {
+    "srp4ctr": "srp4ctr/scratch.yaml",
+    "transformer": "movielens/transformer.yaml",
+    "bst": "movielens/bst.yaml",
+    "din": "movielens/din.yaml",
+    "din_folded": "movielens/din_folded.yaml",
+    "can": "movielens/can.yaml",
+    "can_folded": "movielens/can_folded.yaml",
+    "dcn_v2": "movielens/dcn_v2.yaml",
+}
+# All read the same log: a film is its id and the combination of its genres. With tables of the
+# default's small scale all candidates would score alike.
+SETTINGS = (
+    "schema.sequences.history.max_length={length}",
+    "schema.features.genres.multi=false",
+    "model.embedding.scale=0.3",
+)
+OWN_SETTINGS = {"bst": ("model.length={length}",)}
+# Of MovieLens-1M.
+VOCABULARIES = {
+    "user_id": 6040, "gender": 2, "age": 7, "occupation": 21, "item_id": 3706, "genres": 301,
+}  # fmt: skip
+WAYS = ("folded", "row_wise", "user_tower", "item_tower")
+COLUMNS = (
+    "model", "length", "candidates", "repeat", *(f"{way}_ms" for way in WAYS), "folded_flops",
+    "row_wise_flops", "difference", "peak_mib", "environment",
+)  # fmt: skip
+# The least ratio of the times of SRP4CTR with 200 behaviours, by candidates.
+BARS = {100: 30.0, 1000: 150.0}
+BAR_OF = "srp4ctr"
+BAR_LENGTH = 200
+# Of the largest score: float32 sums in another order.
+TOLERANCE = 1e-4
+
+Features = dict[str, tf.Tensor]
+Calls = Mapping[str, Callable[[], tf.Tensor | Features]]
+
+
+def model_of(name: str, length: int) -> CTRModel:
+    """A model with random weights, over tables of MovieLens-1M's sizes, that keeps L behaviours."""
+    given = [each.format(length=length) for each in (*SETTINGS, *OWN_SETTINGS.get(name, ()))]
+    experiment = load(ROOT / "configs" / MODELS[name], given)
+    encoders = experiment.log.encoders.items()
+    rows = {n: 1 + sum(sizes_of(spec, VOCABULARIES.get(n, 0))) for n, spec in encoders}
+    keras.utils.set_random_seed(1)
+    return CTRModel(experiment.log, experiment.model, rows)
+
+
+def request(model: CTRModel, length: int, candidates: int, seed: int = 1) -> Features:
+    """One preprocessed request of random films, all of whose positions are valid."""
+    rng = np.random.default_rng(seed)
+    sizes, found = Sizes(candidates=candidates, length=length), {}
+    for spec in model.schema.inputs:
+        shape = tuple(sizes.axes(model.schema, spec).values())
+        if spec.dtype == "bool":
+            value = np.ones(shape, bool)
+        elif spec.name == REQUEST_TIME:
+            value = np.full(shape, NOW, "int64")
+        elif spec.feature is None:
+            value = NOW - DAY * np.arange(length, 0, -1)[None]
+        else:
+            rows = model.rows[model.schema.encoder(spec.feature, spec.sequence)]
+            value = rng.integers(1, rows, shape, "int32")
+        found[spec.name] = tf.constant(value)
+    return found
+
+
+def tiled(schema: Schema, features: Features) -> Features:
+    """A request of N candidates as N requests of one.
+
+    Example:
+        >>> schema = Schema(features={"age": {"kind": "numeric", "side": "user"},
+        ...                           "item_id": {"kind": "categorical"}},
+        ...                 tasks={"click": {"column": "click"}})
+        >>> rows = tiled(schema, {"age": tf.constant([3.0]), "item_id": tf.constant([[1, 2]]),
+        ...                       "candidates_mask": tf.constant([[True, True]])})
+        >>> rows["age"].numpy().tolist(), rows["item_id"].numpy().tolist()
+        ([3.0, 3.0], [[1], [2]])
+    """
+    candidate = {spec.name for spec in schema.inputs if spec.side == "candidate"}
+    (count,) = features["candidates_mask"].shape[1:]
+    return {
+        name: tf.reshape(value, (count, 1, *value.shape[2:]))
+        if name in candidate
+        else tf.repeat(value, count, axis=0)
+        for name, value in features.items()
+    }
+
+
+class Scoring:
+    """A model's compiled functions, each traced once for requests of any size.
+
+    Those of the export behind its preprocessing: rows of tables in, probabilities out.
+
+    Args:
+        model: of one task.
+        length: L.
+    """
+
+    def __init__(self, model: CTRModel, length: int):
+        self.model = model
+        self.length = length
+        given = request(model, length, 1).items()
+        specs = {name: tf.TensorSpec((None,) * len(x.shape), x.dtype) for name, x in given}
+        user = {spec.name for spec in model.user_inputs}
+        state = model.state_spec().items()
+
+        def scores(outputs: Features) -> tf.Tensor:
+            (found,) = model.scores(outputs).values()
+            return found
+
+        def compiled(function: Callable, *given: dict) -> Callable:
+            with bucketed(1):
+                return tf.function(function, input_signature=given).get_concrete_function()
+
+        self.whole = compiled(lambda x: scores(model(x)), specs)
+        self.user_specs = {name: spec for name, spec in specs.items() if name in user}
+        self.user = compiled(lambda x: model.user_tower(x), self.user_specs)
+        self.item_specs = {name: spec for name, spec in specs.items() if name not in user}
+        self.item = compiled(
+            lambda state, x: scores(model.item_tower(state, x, x)),
+            {n: tf.TensorSpec(*spec) for n, spec in state},
+            self.item_specs,
+        )
+
+    def calls(self, candidates: int) -> Calls:
+        """What is timed of a request with N candidates, by way."""
+        whole = request(self.model, self.length, candidates)
+        rows = tiled(self.model.schema, whole)
+        user = {name: whole[name] for name in self.user_specs}
+        items = {name: whole[name] for name in self.item_specs}
+        state = self.user(user)
+        return {
+            "folded": lambda: self.whole(whole),
+            "row_wise": lambda: self.whole(rows),
+            "user_tower": lambda: self.user(user),
+            "item_tower": lambda: self.item(state, items),
+        }
+
+
+def difference(calls: Calls) -> float:
+    """The largest between the scores of a request by way, by the largest score.
+
+    Raises:
+        SystemExit: it is above the tolerance.
+    """
+    folded, *others = (calls[way]().numpy().ravel() for way in ("folded", "row_wise", "item_tower"))
+    # NumPy's maximum, which a score that is no number does not get lost in.
+    found = float(np.abs(np.stack(others) - folded).max() / folded.max())
+    if not found <= TOLERANCE:
+        raise SystemExit(f"the ways' scores differ by {found:.1e}, tolerance {TOLERANCE:g}")
+    return found
+
+
+def milliseconds(call: Callable[[], object], seconds: float) -> float:
+    """The median time of a call, of as many as fit in that time and at least one."""
+    call()
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while not taken or time.perf_counter() < end:
+        began = time.perf_counter()
+        call()
+        taken.append(1000 * (time.perf_counter() - began))
+    return median(taken)
+
+
+def of(rows: Sequence[dict], model: str, candidates: int) -> list[dict]:
+    """The repeats of a model with that many candidates."""
+    return [row for row in rows if (row["model"], row["candidates"]) == (model, candidates)]
+
+
+def ratio(rows: Sequence[dict], model: str, candidates: int) -> float | None:
+    """The row-wise median time by the folded one; None without a repeat.
+
+    Example:
+        >>> rows = [{"model": "din", "candidates": 10, "folded_ms": own, "row_wise_ms": 6.0}
+        ...         for own in (1.0, 2.0, 9.0)]
+        >>> ratio(rows, "din", 10)
+        3.0
+    """
+    own = of(rows, model, candidates)
+    if not own:
+        return None
+    return median(row["row_wise_ms"] for row in own) / median(row["folded_ms"] for row in own)
+
+
+def page(rows: Sequence[dict]) -> list[str]:
+    """The table, a row a model and number of candidates, and the verdict."""
+    length = rows[0]["length"]
+    repeats = max(row["repeat"] for row in rows)
+    lines = [
+        "# Folded and row-wise scoring",
+        "",
+        f"{rows[0]['environment']}. One request with {length} behaviours, all valid, and N "
+        "candidates; random weights, tables of MovieLens-1M's sizes. Folded is one call of the "
+        "compiled model, row-wise one call with the user side tiled N times; the user tower "
+        "and, on its state, the item tower are calls of their own. From rows of tables to "
+        f"probabilities. Milliseconds, medians of {repeats} repeats (least–most), all ways "
+        "interleaved within each; scores differ by the largest difference between the ways by "
+        "the largest score.",
+        "",
+        "![row-wise by folded](folding.svg)",
+        "",
+        "| model | N | folded | row-wise | row-wise / folded | of FLOPs | user tower "
+        "| item tower | scores differ by |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for model, candidates in dict.fromkeys((row["model"], row["candidates"]) for row in rows):
+        own = of(rows, model, candidates)
+        folded, row_wise, user, item = (_spread([row[f"{way}_ms"] for row in own]) for way in WAYS)
+        flops = own[0]["row_wise_flops"] / own[0]["folded_flops"]
+        times = f"{ratio(rows, model, candidates):.1f} | {flops:.1f}"
+        cells = [model, f"{candidates:,}", folded, row_wise, times, user, item]
+        lines.append(f"| {' | '.join(cells)} | {own[0]['difference']:.1e} |")
+    peak = max(row["peak_mib"] for row in rows)
+    lines += ["", f"The process held at most {peak:,} MiB."]
+    for candidates, bar in BARS.items():
+        times = ratio(rows, BAR_OF, candidates)
+        if times and length == BAR_LENGTH:
+            said = "PASS" if times >= bar else "MISS"
+            lines += [
+                "",
+                f"{BAR_OF}, {candidates:,} candidates: folded {times:.1f} times faster than "
+                f"row-wise, bar {bar:g}: {said}.",
+            ]
+    return lines
+
+
+def _spread(found: Sequence[float]) -> str:
+    return f"{median(found):,.2f} ({min(found):,.2f}–{max(found):,.2f})"
+
+
+def plot(rows: Sequence[dict], path: Path) -> None:
+    """Row-wise by folded time over N, one line a model, and the bars."""
+    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        counts = sorted({row["candidates"] for row in rows if row["model"] == model})
+        axis.plot(counts, [ratio(rows, model, n) for n in counts], marker="o", label=model)
+    if rows[0]["length"] == BAR_LENGTH:
+        label = f"bars of {BAR_OF}"
+        axis.plot(list(BARS), list(BARS.values()), "_", color="black", markersize=18, label=label)
+    axis.set(xlabel="candidates, N", ylabel="row-wise time by folded time")
+    axis.set(xscale="log", yscale="log")
+    counts = sorted({row["candidates"] for row in rows})
+    axis.set_xticks(counts, [f"{n:,}" for n in counts])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def write(folder: Path, rows: Sequence[dict]) -> Path:
+    """Writes `folding.csv`, `.svg` and `.md`; returns the latter."""
+    write_csv(folder / "folding.csv", COLUMNS, rows)
+    plot(rows, folder / ".folding.svg")
+    os.replace(folder / ".folding.svg", folder / "folding.svg")
+    return write_text(folder / "folding.md", "\n".join(page(rows)) + "\n")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--candidates", nargs="+", type=int, default=[1, 10, 100, 1000])
+    parser.add_argument("--length", type=int, default=BAR_LENGTH, help="behaviours")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each way in each repeat")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    bound_memory()
+    environment = f"{machine()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    rows, calls, facts = [], {}, {}
+    for name in options.models:
+        scoring = Scoring(model_of(name, options.length), options.length)
+        for n in options.candidates:
+            cost = model_cost(scoring.model, Sizes(candidates=n, length=options.length))
+            calls[name, n] = scoring.calls(n)
+            facts[name, n] = {
+                "model": name,
+                "length": options.length,
+                "candidates": n,
+                "folded_flops": cost.folded.total,
+                "row_wise_flops": cost.row_wise.total,
+                "difference": difference(calls[name, n]),
+                "environment": environment,
+            }
+    for repeat in range(1, options.repeats + 1):
+        for case, own in calls.items():
+            found = {f"{way}_ms": milliseconds(own[way], options.seconds) for way in WAYS}
+            rows.append(facts[case] | found | {"repeat": repeat, "peak_mib": peak_mib()})
+            print(f"{repeat} {case[0]} N = {case[1]}: {found}", flush=True)
+        written = write(options.output, rows)
+    print(written.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
