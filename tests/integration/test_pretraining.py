@@ -13,7 +13,7 @@ from ctr_tf.training.checkpoints import restore
 from ctr_tf.training.pretrain import pretrain, pretraining_model
 from ctr_tf.workspace import StageError, Workspace
 
-ITEMS, USERS, ROWS = 12, 200, 20
+ITEMS, USERS, ROWS = 12, 60, 20
 CHANCE = sum(1 / rank for rank in range(1, ITEMS + 1)) / ITEMS
 CONFIG = """\
 schema:
@@ -38,11 +38,10 @@ prepare:
 pretrain:
   batch_size: 16
   objective: {name: fg_bert, last_share: 0.5}
-  train: {epochs: 12, learning_rate: 0.01, early_stopping: {metric: ndcg, patience: 16}}
+  train: {epochs: 40, learning_rate: 0.01, validate_every: 45}
 model:
   name: srp4ctr
   freeze: true
-  input_norm: true
   encoder: {width: 16, feed_forward: 32, positions: 9, activation: gelu, use_bias: true}
   units: [8]
 """
@@ -82,9 +81,9 @@ def run(workspace):
 
 
 def test_the_next_item_is_learned(run):
-    """Each is the one after the last: all are told."""
+    """Each is the one after the last: all come first, where chance gives an MRR of 0.26."""
     validations = [r for r in history(run.pretrained) if r["split"] == "validation"]
-    assert len(validations) == 12
+    assert len(validations) == 8
     assert validations[-1]["mrr"] > 0.95 and validations[-1]["ndcg"] > 0.95
     assert validations[0]["mrr"] < 0.7
     losses = [r["loss"] for r in history(run.pretrained) if r["split"] == "train"]
@@ -96,10 +95,12 @@ def assert_taken_over(model, found, data, tables):
     experiment, rows = found.experiment, data.preprocessor.rows
     source = pretraining_model(experiment.log, experiment.model, experiment.pretrain, rows)
     restore(source, found.pretrained)
-    for part in ("encoder", "input_norm"):
-        weights = getattr(model.body, part).weights, getattr(source, part).weights
-        for own, other in zip(*weights, strict=True):
-            np.testing.assert_array_equal(own, other)
+    weights = [
+        [*part.encoder.weights, *(part.input_norm.weights if part.input_norm else [])]
+        for part in (model.body, source)
+    ]
+    for own, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(own, other)
     for name in tables:
         own, other = (m.embedder.tables.table(name) for m in (model, source))
         np.testing.assert_array_equal(own, other)
@@ -112,7 +113,7 @@ def test_what_was_pre_trained_is_in_the_trained_model_unchanged(run):
 
 
 OTHERS = {
-    "electra": ("{name: electra, last_share: 0.5, discriminator_weight: 1.0}", 14, 0.6),
+    "electra": ("{name: electra, last_share: 0.5, discriminator_weight: 1.0}", 30, 0.55),
     "s3_rec": ("{name: s3_rec, last_share: 0.5}", 6, 0.45),
 }
 
@@ -126,6 +127,7 @@ def test_other_objectives_learn_the_next_item_of_ids_alone(run, workspace, name)
         f"pretrain.train.epochs={epochs}",
         "pretrain.train.learning_rate=0.005",
         "model.attributes=[item]",
+        "model.input_norm=true",
     )
     stages.pretrain(found, progress=False)
     assert found.prepared == run.prepared and found.pretrained.name.startswith(name)
@@ -165,7 +167,7 @@ def test_experiments_share_a_pre_training(run, workspace):
         assert other.pretrained == run.pretrained and other.run != run.run
         stages.pretrain(other, progress=False)
     assert (run.pretrained / "stages" / "pretrain.json").stat().st_mtime_ns == before
-    for override in ("pretrain.train.seed=3", "model.attributes=[item]", "model.input_norm=false"):
+    for override in ("pretrain.train.seed=3", "model.attributes=[item]", "model.input_norm=true"):
         assert workspace(override).pretrained != run.pretrained
     data = stages.open_data(others[1])
     model = stages.initial_model(others[1], data)

@@ -78,18 +78,16 @@ class Electra(HistoryModel):
     ) -> dict[str, Tensor]:
         """Cross-entropies of masked items, and lambda times those of the discriminator."""
         masked = features["masked_items"] & features[f"{self.sequence}_mask"]
-        output = self(features, training=training)
-        scores = self.item_scores(chosen(output, masked))
+        scores = self.item_scores(chosen(self(features, training=training), masked))
         # One that is none has no weight.
-        label = chosen(labels["generator"], masked) - 1
-        loss = softmax_loss(scores, ops.clip(label, 0, self.values[self.item] - 1))
+        label = ops.clip(chosen(labels["generator"], masked) - 1, 0, self.values[self.item] - 1)
         name = f"{self.sequence}_{self.item}"
         items = features[name]
         corrupted = ops.where(masked, placed(self.drawn(scores) + 1, masked), items)
         logits = self.discriminated({**features, name: corrupted}, training)
         real = ops.cast(corrupted == items, logits.dtype)
         return {
-            "generator": placed(loss, masked),
+            "generator": placed(softmax_loss(scores, label), masked),
             "discriminator": self.config.discriminator_weight * binary_cross_entropy(real, logits),
         }
 
