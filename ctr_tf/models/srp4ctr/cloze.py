@@ -21,7 +21,7 @@ class ClozeHead(keras.layers.Layer):
         states: of h, where it is not W.
 
     Shapes:
-        h (P, W) and table (V, W); returns (P, V).
+        h (P, states) and table (V, W); returns (P, V).
 
     Example:
         >>> ClozeHead(4, 7)(ops.ones((3, 4)), ops.ones((7, 4))).shape
