@@ -9,10 +9,10 @@ INSTALLED := $(VENV)/installed-$(shell cat setup.py constraints.txt | sha256sum 
 demo: $(INSTALLED)
 	$(BIN)/python -m serving.demo configs/movielens/demo.yaml
 
-# The whole suite, doctests and style included.
+# The whole suite, doctests and style included, in two processes.
 test: $(INSTALLED)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long

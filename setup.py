@@ -29,7 +29,7 @@ setup(
         "typer>=0.15",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.9", "scikit-learn>=1.6"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "scikit-learn>=1.6"],
     },
     entry_points={"console_scripts": ["ctr-tf=ctr_tf.cli:main"]},
 )

@@ -1,4 +1,4 @@
-"""Samples of values by how frequent they are."""
+"""What sampling values needs."""
 
 from __future__ import annotations
 
@@ -32,3 +32,23 @@ def log_uniform_sample(labels: Tensor, samples: int, values: int) -> tuple[Tenso
         tf.cast(labels, tf.int64)[:, None], 1, min(samples, values), True, values
     )
     return tf.cast(drawn, labels.dtype), of_labels[:, 0], of_drawn
+
+
+def rank_among(ascending: Tensor, values: Tensor) -> Tensor:
+    """How many numbers of its row are at most each value.
+
+    Args:
+        ascending: (B, L), each row in order.
+        values: (B, M).
+
+    Returns:
+        (B, M) int32.
+
+    Example:
+        >>> from keras import ops
+        >>> rank_among(ops.array([[1, 3, 3]]), ops.array([[0, 3, 9]])).numpy().tolist()
+        [[0, 3, 3]]
+    """
+    import tensorflow as tf
+
+    return tf.searchsorted(ascending, values, side="right")

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.packing import Packing
+from ctr_tf.layers.sampling import rank_among
 from ctr_tf.models.srp4ctr.cloze import multi_label_loss
 from ctr_tf.models.srp4ctr.config import S3RecConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, encoded, packed_masks
@@ -161,8 +162,7 @@ class S3Rec(HistoryModel):
         drawn = self._below(ops.broadcast_to(left, ops.shape(items)))
         places = ops.arange(ops.shape(items)[1], dtype=taken.dtype)
         before = ops.where(taken < count, taken - places, count)
-        passed = before[:, None, :] <= drawn[:, :, None]
-        found = drawn + ops.sum(ops.cast(passed, "int32"), axis=2)
+        found = drawn + rank_among(before, drawn)
         return ops.minimum(found, count - 1) + 1, left > 0
 
     def _segment_losses(self, sums: dict[str, Tensor], packing: Packing, training: bool) -> Tensor:

@@ -58,7 +58,7 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
     freeze: bool = False
 
 
-@register("srp4ctr", paper="Han et al. 2024, SRP4CTR, section 2.2", config=SRP4CTRConfig)
+@register("srp4ctr", paper="Han et al. 2024, SRP4CTR, section 2.2, over the encoder of eq. 1", config=SRP4CTRConfig)
 class SRP4CTR(Body):
     """Candidates and queries read a transformer over behaviours, which sees neither.
 
