@@ -169,10 +169,10 @@ class SelfAttention(keras.layers.Layer):
         """
         # Scaling the weights costs nothing beside scaling the queries.
         scale = [(self.width // self.heads) ** -0.5] * self.width + [1.0] * (2 * self.width)
-        kernel = self.kernel[first : first + x.shape[-1]]
-        projected = ops.matmul(x, ops.cast(kernel * ops.array(scale), x.dtype))
+        kernel = ops.cast(self.kernel[first : first + x.shape[-1]], x.dtype)
+        projected = ops.matmul(x, kernel * ops.array(scale, x.dtype))
         if self.use_bias and first == 0:
-            projected = projected + ops.cast(self.bias * ops.array(scale), x.dtype)
+            projected = projected + ops.cast(self.bias, x.dtype) * ops.array(scale, x.dtype)
         return projected
 
     def call(self, x: Tensor, packing: Packing, training: bool = False) -> Tensor:

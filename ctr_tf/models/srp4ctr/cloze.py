@@ -21,7 +21,7 @@ class ClozeHead(keras.layers.Layer):
         states: of h, where it is not W.
 
     Shapes:
-        h (P, W) and table (V, W); returns (P, V).
+        h (P, states) and table (V, W); returns (P, V).
 
     Example:
         >>> ClozeHead(4, 7)(ops.ones((3, 4)), ops.ones((7, 4))).shape
@@ -32,7 +32,10 @@ class ClozeHead(keras.layers.Layer):
         super().__init__(**kwargs)
         self.projection = keras.layers.Dense(width, activation="gelu", name="projection")
         self.projection.build((None, states or width))
-        self.bias = self.add_weight(name="bias", shape=(values,), initializer="zeros")
+        # Of scores, which are float32 whatever the policy.
+        self.bias = self.add_weight(
+            name="bias", shape=(values,), initializer="zeros", autocast=False
+        )
         self.built = True
 
     def call(self, h: Tensor, table: Tensor) -> Tensor:

@@ -52,6 +52,8 @@ class HistoryModel(keras.Model):
         ValueError: no item attribute.
     """
 
+    masked_tasks: dict[str, tuple[str, str | None]]
+
     def __init__(
         self,
         schema: Schema,
