@@ -121,17 +121,28 @@ def layers_of(owner: object) -> list:
     ]
 
 
-def pooled_history(user: UserSide) -> list[Tensor]:
-    """The mean of each behaviour attribute, for bodies without attention: (B, D) each."""
+def pooled_history(user: UserSide, without: str | None = None) -> list[Tensor]:
+    """The mean of each behaviour attribute, for bodies without attention: (B, D) each.
+
+    Args:
+        user: with sequences.
+        without: one that is left out.
+    """
     from ctr_tf import layers
 
     return [
         layers.pool(value, sequence.mask, "mean")
-        for sequence in user.sequences.values()
+        for name, sequence in user.sequences.items()
+        if name != without
         for value in sequence.values.values()
     ]
 
 
-def pooled_widths(widths: Widths) -> list[int]:
+def pooled_widths(widths: Widths, without: str | None = None) -> list[int]:
     """The widths of what `pooled_history` returns."""
-    return [width for sequence in widths.sequences.values() for width in sequence.values()]
+    return [
+        width
+        for name, sequence in widths.sequences.items()
+        if name != without
+        for width in sequence.values()
+    ]

@@ -177,13 +177,13 @@ class HistoryModel(keras.Model):
 
     def item_scores(self, h: Tensor) -> Tensor:
         """Scores of all values of the first item attribute for what `call` returns: (P, V)."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} defines no item_scores")
 
     def losses_of(
         self, features: dict[str, Tensor], labels: dict[str, Tensor], training: bool = True
     ) -> dict[str, Tensor]:
         """The loss of each task and position, (B, L) each; 0 where there is none."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} defines no losses_of")
 
     def example_features(self) -> dict[str, Tensor]:
         """A batch of one history of one padded behaviour; it builds the weights."""

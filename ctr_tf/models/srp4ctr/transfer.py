@@ -10,7 +10,7 @@ from ctr_tf import layers
 from ctr_tf.config_base import SettingError, check_known
 from ctr_tf.layers.embedding.config import EmbeddingConfig, TableConfig
 from ctr_tf.layers.sequence.config import EncoderConfig
-from ctr_tf.models.architecture import Body
+from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
 from ctr_tf.models.config import InterestFields, ModelConfig
 from ctr_tf.models.sides import item_sides, side_products
 from ctr_tf.registry import register
@@ -123,7 +123,7 @@ class SRP4CTR(Body):
             self.querying = layers.QueryingTransformer(config.queries, own, name="querying")
         self.mlp = layers.SplitMLP(
             {
-                "user": widths.total("user") + _others(widths, self.sequence),
+                "user": widths.total("user") + sum(pooled_widths(widths, self.sequence)),
                 "interest": max(config.queries, 1) * encoder.width,
                 "context": widths.total("context"),
                 "candidate": widths.total("candidate"),
@@ -194,7 +194,7 @@ class SRP4CTR(Body):
             interest = self.querying(encoded, sequence.mask, features, training=training)
         else:
             interest = packing.mean(encoded)
-        fields = [*user.fields.values.values(), *_means(user, self.sequence)]
+        fields = [*user.fields.values.values(), *pooled_history(user, self.sequence)]
         products = [
             self.mlp.part("user", layers.concat(fields)),
             self.mlp.part("interest", interest),
@@ -236,18 +236,3 @@ class SRP4CTR(Body):
 def _attributes(config: SRP4CTRConfig, widths: Widths, sequence: str) -> list[str]:
     """The attributes of behaviours that the encoder reads."""
     return config.attributes or list(widths.sequences[sequence])
-
-
-def _others(widths: Widths, sequence: str) -> int:
-    """The width of the means of the other sequences."""
-    return sum(sum(own.values()) for name, own in widths.sequences.items() if name != sequence)
-
-
-def _means(user: UserSide, sequence: str) -> list[Tensor]:
-    """The mean of each attribute of the other sequences."""
-    return [
-        layers.pool(value, own.mask, "mean")
-        for name, own in user.sequences.items()
-        if name != sequence
-        for value in own.values.values()
-    ]
