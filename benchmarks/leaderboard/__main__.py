@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks.leaderboard import page
+from benchmarks.leaderboard import page, record
 from benchmarks.leaderboard.board import OURS, PEER, Board, Entry, boards
 from benchmarks.leaderboard.page import Row
 from benchmarks.leaderboard.runs import MOST_RATES, ROOT, Trainer, best_point
@@ -71,16 +71,13 @@ def train_board(
         the page, and how many rows failed.
     """
     asked = options.entries or [entry.name for entry in board.entries]
-    every = [(board.entry(name), stack) for name, stack in board.rows]
-    wanted = [each for each in every if each[0].name in asked and each[1] in options.stacks]
+    wanted = [(own, stack) for own, stack in board.rows if own in asked and stack in options.stacks]
     trainer.prepare(board, peer=any(stack == PEER for _, stack in wanted))
-    rows = [
-        train_row(trainer, board, entry, stack, False, lambda: None)
-        for entry, stack in every
-        if (entry, stack) not in wanted
-    ]
-    # Those of earlier calls stay on the page.
-    rows, failed = [row for row in rows if row], 0
+    trainer.remember(record.read(options.output / f"leaderboard_{name}.csv"))
+    train = partial(train_row, trainer, board)
+    # Those of earlier calls stay on the page until they are trained anew.
+    rows = {own: train(board.entry(own[0]), own[1], False, lambda: None) for own in board.rows}
+    failed = 0
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console()) as progress:
         each = len(board.points) + len(board.seeds) - 1
@@ -88,8 +85,7 @@ def train_board(
         step = partial(progress.advance, bar)
         with ThreadPoolExecutor(options.jobs) as pool:
             futures = [
-                pool.submit(train_row, trainer, board, entry, stack, True, step)
-                for entry, stack in wanted
+                pool.submit(train, board.entry(own), stack, True, step) for own, stack in wanted
             ]
             try:
                 for future in as_completed(futures):
@@ -103,15 +99,14 @@ def train_board(
                     value = f"{np.mean([run.value for run in row.runs]):.4f}"
                     said = f"{row.entry} ({row.stack}): {tuned}validation AUC {value}"
                     progress.console.print(said)
-                    rows.append(row)
-                    page.write(options.output, name, board, rows)
+                    rows[row.entry, row.stack] = row
+                    page.write(options.output, name, board, list(filter(None, rows.values())))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 trainer.stop()
                 raise
-    wanted_rows = [row for row in rows if (board.entry(row.entry), row.stack) in wanted]
-    measure_rates(trainer, board, wanted_rows, options.rates)
-    return page.write(options.output, name, board, rows), failed
+    measure_rates(trainer, board, [rows[own] for own in wanted if rows[own]], options.rates)
+    return page.write(options.output, name, board, list(filter(None, rows.values()))), failed
 
 
 def measure_rates(trainer: Trainer, board: Board, rows: list[Row], repeats: int) -> None:
@@ -154,13 +149,18 @@ def main() -> None:
         default=0,
         help="short trainings of each, for samples/s and FLOPs; nothing else may run",
     )
+    parser.add_argument(
+        "--recorded",
+        action="store_true",
+        help="trainings in the CSV of --output count as finished, scores here or not",
+    )
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.max_steps and options.output == RESULTS:
         parser.error("--max-steps: name an --output, a trial is no result")
     # An exception, so that the trainings under way end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    trainer = Trainer(options.workspace, options.jobs, options.max_steps)
+    trainer = Trainer(options.workspace, options.jobs, options.max_steps, options.recorded)
     failures = 0
     try:
         for name, entry in itertools.product(options.boards, options.entries or ()):

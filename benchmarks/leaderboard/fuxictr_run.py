@@ -19,7 +19,7 @@ import torch
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr_models import build
-from scores import save
+from scores import machine, save
 
 
 class Batches:
@@ -167,6 +167,7 @@ def main(spec: dict) -> None:
         # Validation is part of few steps, so not of the median one.
         "samples_per_second": size / float(np.median(training.seconds)),
         "versions": {"fuxictr": fuxictr.__version__, "torch": torch.__version__},
+        "machine": machine(),
     }
     save(Path(spec["output"]), arrays, facts)
 

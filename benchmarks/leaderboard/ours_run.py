@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.leaderboard.scores import save
+from benchmarks.leaderboard.scores import machine, save
 from ctr_tf import stages
 from ctr_tf.config import load
 from ctr_tf.evaluation.predictions import Predictions
@@ -50,6 +50,7 @@ def main(spec: dict) -> None:
         "steps": trained["steps"],
         "best_step": trained["best_step"],
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+        "machine": machine(),
     }
     if spec["candidates"]:
         cost = model_cost(model, Sizes(candidates=spec["candidates"]))

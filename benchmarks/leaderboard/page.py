@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from benchmarks.files import write_csv, write_text
+from benchmarks.files import write_text
+from benchmarks.leaderboard import record
 from benchmarks.leaderboard.board import OURS, PEER, Board
 from benchmarks.leaderboard.runs import Run
-from benchmarks.leaderboard.scores import METRICS, spread, verdict
+from benchmarks.leaderboard.scores import COUNTS, METRICS, spread, verdict
 
 STACKS = {OURS: "ctr_tf", PEER: "FuxiCTR"}
-COLUMNS = (
-    "model", "stack", "task", "seed", "point", "chosen",
-    *(f"validation_{metric}" for metric in METRICS), *METRICS,
-    "parameters", "samples_per_second", "folded_flops", "row_wise_flops",
-)  # fmt: skip
 
 
 @dataclass
@@ -79,7 +73,7 @@ def check_same_rows(rows: Sequence[Row]) -> None:
     """
     for task in tasks_of(rows):
         runs = [run for row in of_task(rows, task) for run in row.runs]
-        for key in ("impressions", "positives", "users", "users_one_class"):
+        for key in COUNTS:
             found = {f"{r.stack} {r.entry} {r.seed}": r.test[task][key] for r in runs}
             if len(set(found.values())) > 1:
                 raise ValueError(f"{task}: {key} of the test rows must be equal, got {found}")
@@ -98,7 +92,7 @@ def write(folder: Path, name: str, board: Board, rows: Sequence[Row]) -> Path:
     # In whatever order they were finished.
     rows = sorted(rows, key=lambda row: board.rows.index((row.entry, row.stack)))
     file = folder / f"leaderboard_{name}"
-    write_csv(file.with_suffix(".csv"), COLUMNS, _records(rows))
+    record.write(file.with_suffix(".csv"), rows)
     ours = [row for row in rows if row.stack == OURS]
     plotted = [row for row in ours if row.cost]
     if plotted:
@@ -126,7 +120,9 @@ def table(rows: Sequence[Row], task: str) -> list[str]:
 def _page(name: str, board: Board, rows: Sequence[Row]) -> list[str]:
     ours = [row for row in rows if row.stack == OURS]
     seeds = max((len(row.runs) for row in rows), default=0)
-    versions = {each for row in rows for run in row.runs for each in run.facts["versions"].items()}
+    runs = [run for row in rows for run in row.runs]
+    versions = {each for run in runs for each in run.facts["versions"].items()}
+    machines = sorted({run.facts["machine"] for run in runs})
     tuned = ", each at the point of the grid with the best AUC on the validation split"
     lines = [
         f"# {board.title}",
@@ -135,7 +131,8 @@ def _page(name: str, board: Board, rows: Sequence[Row]) -> list[str]:
         f"columns are. Mean ± standard deviation of {seeds} seeds on the test split"
         f"{tuned * (len(board.points) > 1)}.",
         "",
-        f"{os.cpu_count()} CPU cores, {platform.machine()}; "
+        "; ".join(machines)
+        + "; "
         + ", ".join(f"{key} {value}" for key, value in sorted(versions))
         + ".",
     ]
@@ -205,24 +202,6 @@ def _tuning(board: Board, rows: Sequence[Row]) -> list[str]:
         lines.append(f"| `{row.entry}` | {STACKS[row.stack]} | {' | '.join(cells)} |")
     edge = sum(board.at_edge(row.runs[0].point) for row in rows)
     return [*lines, "", f"The best point of {edge} of {len(rows)} rows is at an edge of the grid."]
-
-
-def _records(rows: Sequence[Row]) -> Iterator[dict]:
-    for row in rows:
-        chosen = {(run.point, run.seed) for run in row.runs}
-        others = [trial for trial in row.trials if (trial.point, trial.seed) not in chosen]
-        for run in [*row.runs, *others]:
-            is_chosen = run in row.runs
-            for task, validation in run.validation.items():
-                record = {"model": row.entry, "stack": row.stack, "task": task, "seed": run.seed}
-                record |= {"point": " ".join(run.point), "chosen": int(is_chosen)}
-                record |= {f"validation_{metric}": validation[metric] for metric in METRICS}
-                if is_chosen:
-                    record |= {metric: run.test[task][metric] for metric in METRICS}
-                record |= {"parameters": run.facts["parameters"]}
-                record |= {"samples_per_second": row.samples_per_second}
-                record |= {f"{key}_flops": value for key, value in row.cost.items()}
-                yield record
 
 
 def _plus_minus(values: Sequence[float | None]) -> str:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from benchmarks.files import write_arrays, write_text
@@ -42,29 +42,25 @@ class Run:
         entry: its name on the board.
         point: of the grid, as overrides.
         seed: of it.
-        path: its scores.
+        key: of its configuration, data and seed.
+        facts: what it said of itself.
+        validation: metrics of the validation split, by task.
+        measure_test: gives those of the test split.
     """
 
     stack: str
     entry: str
     point: tuple[str, ...]
     seed: int
-    path: Path
-
-    @cached_property
-    def facts(self) -> dict:
-        """What the run said of itself."""
-        return read_facts(self.path)
-
-    @cached_property
-    def validation(self) -> dict[str, dict]:
-        """Metrics of the validation split, by task."""
-        return _measure(self.path, VALIDATION)
+    key: str
+    facts: dict
+    validation: dict[str, dict]
+    measure_test: Callable[[], dict[str, dict]] = field(repr=False, compare=False)
 
     @cached_property
     def test(self) -> dict[str, dict]:
         """Metrics of the test split, by task: for the chosen point alone."""
-        return _measure(self.path, TEST)
+        return self.measure_test()
 
     @property
     def value(self) -> float:
@@ -77,6 +73,19 @@ def best_point(trials: Sequence[Run]) -> tuple[str, ...]:
     return max(trials, key=lambda run: run.value).point
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A training, finished or not: a run's names, its configuration, the splits it scores."""
+
+    stack: str
+    entry: str
+    point: tuple[str, ...]
+    seed: int
+    config: Path
+    overrides: list[str]
+    splits: list[str]
+
+
 class Trainer:
     """Trains what is not there yet; everything is kept below `<workspace>/leaderboard`.
 
@@ -84,9 +93,12 @@ class Trainer:
         root: the workspace.
         jobs: trainings at a time, which share the cores; those that measure the speed have all.
         max_steps: a bound on each training, for a trial of a board.
+        trust: whether a training that is recorded counts as finished where it is asked for.
     """
 
-    def __init__(self, root: Path, jobs: int = 1, max_steps: int | None = None):
+    def __init__(
+        self, root: Path, jobs: int = 1, max_steps: int | None = None, trust: bool = False
+    ):
         self.root = root.absolute()
         self.folder = self.root / "leaderboard"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +106,8 @@ class Trainer:
         threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
         self.shared = dict.fromkeys(names, threads) if jobs > 1 else {}
+        self.trust = trust
+        self._recorded: dict[str, Run] = {}
         self._rows = threading.Lock()
         self._children: list[subprocess.Popen] = []
         self._stopped = False
@@ -126,6 +140,10 @@ class Trainer:
             # Before trainings run beside each other.
             _environment()
 
+    def remember(self, recorded: Mapping[str, Run]) -> None:
+        """Adds trainings, by key, of which there is no more than a record."""
+        self._recorded.update(recorded)
+
     def train(
         self,
         board: Board,
@@ -135,7 +153,7 @@ class Trainer:
         seed: int,
         start: bool = True,
     ) -> Run | None:
-        """The run of an entry at a point of the grid, of the file where it is there.
+        """The run of an entry at a point of the grid, of the file or record where it is there.
 
         Args:
             board: of the entry.
@@ -149,8 +167,10 @@ class Trainer:
             RuntimeError: the training failed; names its log.
         """
         overrides = [*point, *self._seeded(board, entry, seed)]
-        path = self._scores(board, entry, stack, overrides, [VALIDATION, TEST], start)
-        return path and Run(stack, entry.name, tuple(point), seed, path)
+        config, everything = self._experiment(board, entry, overrides)
+        splits = [VALIDATION, TEST]
+        job = _Job(stack, entry.name, tuple(point), seed, config, everything, splits)
+        return self._run(job, start)
 
     def kept_rates(self, board: Board, entry: Entry, stack: str) -> list[Run]:
         """The runs of `rate` that are there."""
@@ -162,44 +182,43 @@ class Trainer:
     ) -> Run | None:
         """A short training that nothing runs beside, for its speed and the cost of its model."""
         overrides = [*self._seeded(board, entry, repeat), f"train.max_steps={RATE_STEPS}"]
-        path = self._scores(board, entry, stack, overrides, [], start)
-        return path and Run(stack, entry.name, (), repeat, path)
+        config, everything = self._experiment(board, entry, overrides)
+        return self._run(_Job(stack, entry.name, (), repeat, config, everything, []), start)
 
     def _seeded(self, board: Board, entry: Entry, seed: int) -> list[str]:
         """Overrides that give training, and pre-training where there is one, that seed."""
         pretrained = self.workspace(board, entry, []).experiment.pretrain is not None
         return [f"{section}.seed={seed}" for section in ("train", *["pretrain.train"] * pretrained)]
 
-    def _scores(
-        self,
-        board: Board,
-        entry: Entry,
-        stack: str,
-        overrides: list[str],
-        splits: list[str],
-        start: bool,
-    ) -> Path | None:
-        workspace = self.workspace(board, entry, overrides)
-        spec = {"stack": stack, "splits": splits}
-        if stack == PEER:
+    def _run(self, job: _Job, start: bool) -> Run | None:
+        workspace = Workspace(self.root, load(job.config, job.overrides))
+        spec = {"stack": job.stack, "splits": job.splits}
+        if job.stack == PEER:
             spec |= self._peer_spec(workspace)
         key = fingerprint([spec, workspace.run_fingerprint])[:12]
-        name = f"{workspace.experiment.name}-{stack}-{key}"
+        name = f"{workspace.experiment.name}-{job.stack}-{key}"
         path = self.folder / f"{name}.npz"
-        if path.exists() or not start:
-            return path if path.exists() else None
-        if stack == OURS:
-            config, everything = self._experiment(board, entry, overrides)
-            spec |= {
-                "workspace": str(self.root),
-                "config": str(config),
-                "overrides": everything,
-                "candidates": 0 if splits else CANDIDATES,
-            }
-        else:
-            spec["rows"] = str(self._peer_rows(workspace))
-        self._start(name, stack, spec | {"output": str(path)}, self.shared if splits else {})
-        return path
+        if not path.exists():
+            recorded = self._recorded.get(key)
+            if recorded and (self.trust or not start):
+                return recorded
+            if not start:
+                return None
+            if job.stack == OURS:
+                spec |= {
+                    "workspace": str(self.root),
+                    "config": str(job.config),
+                    "overrides": job.overrides,
+                    "candidates": 0 if job.splits else CANDIDATES,
+                }
+            else:
+                spec["rows"] = str(self._peer_rows(workspace))
+            shared = self.shared if job.splits else {}
+            self._start(name, job.stack, spec | {"output": str(path)}, shared)
+        validation, test = _measure(path, VALIDATION), partial(_measure, path, TEST)
+        return Run(
+            job.stack, job.entry, job.point, job.seed, key, read_facts(path), validation, test
+        )
 
     def _peer_spec(self, workspace: Workspace) -> dict:
         experiment = workspace.experiment

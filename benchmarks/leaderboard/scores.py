@@ -6,6 +6,8 @@ It is read and written by the environments of both sides: NumPy alone is install
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +16,12 @@ import numpy as np
 from benchmarks.files import write_arrays
 
 METRICS = ("auc", "gauc", "log_loss")
+COUNTS = ("impressions", "positives", "users", "users_one_class")
+
+
+def machine() -> str:
+    """Where a run ran, for its facts."""
+    return f"{os.cpu_count()} CPU cores, {platform.machine()}"
 
 
 def save(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:

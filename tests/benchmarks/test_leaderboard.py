@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.leaderboard import __main__ as command
-from benchmarks.leaderboard import board, ours_run, page, runs, scores
+from benchmarks.leaderboard import board, ours_run, page, record, runs, scores
 from benchmarks.leaderboard.board import OURS, PEER, Board, Entry, boards
 from benchmarks.leaderboard.page import Row
 from benchmarks.leaderboard.runs import Run
@@ -57,6 +58,9 @@ def test_what_a_board_cannot_say():
         BOARD.entry("dim")
 
 
+FACTS = {"parameters": 1234, "versions": {"x": "1"}, "machine": "3 CPU cores, abacus"}
+
+
 def write_run(
     path, entry="fm", stack=OURS, point=("train.learning_rate=0.1",), seed=1, wins=1, task="like"
 ):
@@ -68,10 +72,19 @@ def write_run(
             f"{split}/{task}/label": np.array([1, 0, 0]),
             f"{split}/{task}/user": np.array([4, 4, 4]),
         }
-    facts = {"parameters": 1234, "versions": {"x": "1"}, "samples_per_second": 1000.0 * seed}
+    facts = FACTS | {"samples_per_second": 1000.0 * seed}
     file = path / f"{entry}-{stack}-{point}-{seed}.npz"
     scores.save(file, arrays, facts)
-    return Run(stack, entry, point, seed, file)
+    return run_of(file, stack, entry, point, seed)
+
+
+def run_of(file, stack=OURS, entry="fm", point=(), seed=1):
+    """The run whose scores a file holds."""
+    return Run(
+        *(stack, entry, point, seed, file.stem, scores.read_facts(file)),
+        scores.measure(file, "validation"),
+        lambda: scores.measure(file, "test"),
+    )
 
 
 def test_metrics_of_a_run(tmp_path):
@@ -99,9 +112,9 @@ def test_rows_without_a_user_have_no_gauc(tmp_path):
         for split in ("validation", "test")
         for key, value in columns.items()
     }
-    facts = {"parameters": 7, "versions": {}, "samples_per_second": None}
+    facts = FACTS | {"parameters": 7, "samples_per_second": None}
     scores.save(tmp_path / "run.npz", arrays, facts)
-    run = Run(OURS, "fm", (), 1, tmp_path / "run.npz")
+    run = run_of(tmp_path / "run.npz")
     row = Row("fm", OURS, [run], [run], [run])
     assert (run.test["income"]["gauc"], run.test["income"]["users"]) == (None, 0)
     text = page.write(tmp_path, "small", BOARD, [row]).read_text(encoding="utf-8")
@@ -186,6 +199,9 @@ def test_a_training_that_fails_ends_its_row_alone(tmp_path, capsys):
         def prepare(self, board, peer):
             pass
 
+        def remember(self, recorded):
+            assert recorded == {}
+
         def train(self, board, entry, *given):
             *_, start = given
             if start and entry.name == "fm":
@@ -248,10 +264,63 @@ def test_pages(tmp_path):
     assert "| `din` | ctr_tf | 0.0000 | 1.0000 (best) |" in text
     assert text.endswith("\nThe best point of 3 of 3 rows is at an edge of the grid.\n")
     with path.with_suffix(".csv").open(encoding="utf-8") as file:
-        records = list(csv.DictReader(file))
+        records = [row for row in csv.DictReader(file) if row["task"]]
     assert len(records) == 9
     # A point that was not chosen is not measured on the test split.
     assert {(row["chosen"], row["auc"] != "") for row in records} == {("1", True), ("0", False)}
+    assert "\n3 CPU cores, abacus; x 1.\n" in text
+
+
+def test_a_csv_is_read_as_it_was_written(tmp_path):
+    rows = rows_of(tmp_path)
+    for row in rows:
+        # Trainings for the speed are others than those of tuning.
+        row.rates = [write_run(tmp_path, row.entry, row.stack, (), seed) for seed in (1, 2)]
+        for run in row.rates:
+            run.validation.clear()
+            run.facts["cost"] = {"folded": 2e6, "row_wise": 8e6}
+    path = page.write(tmp_path, "small", BOARD, rows).with_suffix(".csv")
+    found = record.read(path)
+    written = {run.key: run for row in rows for run in [*row.trials, *row.runs, *row.rates]}
+    assert found.keys() == written.keys()
+    for row in rows:
+        for run in (*row.trials, *row.runs, *row.rates):
+            own = found[run.key]
+            assert (own.stack, own.entry, own.point) == (run.stack, run.entry, run.point)
+            assert (own.seed, own.value if own.validation else None) == (
+                run.seed,
+                run.value if run.validation else None,
+            )
+            assert own.validation.keys() == run.validation.keys()
+        for run in row.runs:
+            assert found[run.key].test == run.test
+        for run in row.rates:
+            assert found[run.key].facts == run.facts
+    # A page of what was read is the same.
+    again = [
+        Row(row.entry, row.stack, *([found[r.key] for r in own] for own in
+            (row.trials, row.runs, row.rates)))
+        for row in rows
+    ]  # fmt: skip
+    page.write(tmp_path / "again", "small", BOARD, again)
+    for suffix in (".md", ".csv"):
+        name = f"leaderboard_small{suffix}"
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("model,stack", "model,side"), r"leaderboard_small.csv: its columns must be model, stack"),
+        ((",1234,", ",many,"), r"leaderboard_small.csv:2: invalid literal for int.*'many'"),
+    ],
+)
+def test_a_csv_that_does_not_parse_names_its_line(tmp_path, change, message):
+    path = page.write(tmp_path, "small", BOARD, rows_of(tmp_path)).with_suffix(".csv")
+    path.write_text(path.read_text(encoding="utf-8").replace(*change), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        record.read(path)
+    assert record.read(tmp_path / "none.csv") == {}
 
 
 def test_one_of_equal_points_is_the_best(tmp_path):
@@ -390,6 +459,23 @@ def test_a_training_is_kept(trainer, tmp_path):
     assert len(trainer.started) == 2
 
 
+def test_what_is_recorded_counts_where_it_is_not_asked_for_or_trusted(trainer, tmp_path):
+    board = Board(title="", configs=str(tmp_path), entries=["fm"])
+    (entry,) = board.entries
+    run = trainer.train(board, entry, OURS, [], 1)
+    for file in (tmp_path / "workspace" / "leaderboard").glob("*.npz"):
+        file.unlink()
+    trainer.remember({run.key: run})
+    assert trainer.train(board, entry, OURS, [], 1, start=False) is run
+    trainer.trust = True
+    assert trainer.train(board, entry, OURS, [], 1) is run
+    assert trainer.train(board, entry, OURS, [], 2, start=False) is None
+    assert len(trainer.started) == 1
+    trainer.trust = False
+    assert trainer.train(board, entry, OURS, [], 1) is not run
+    assert len(trainer.started) == 2
+
+
 def test_a_failed_training_names_its_log(trainer, tmp_path, monkeypatch):
     failed = SimpleNamespace(Popen=lambda *_, **__: Finished(3))
     monkeypatch.setattr(runs, "subprocess", failed)
@@ -403,6 +489,8 @@ def test_the_speed_is_measured_on_all_cores(trainer, tmp_path, monkeypatch):
 
     def start(arguments, env, **options):
         given.append(env)
+        with open(arguments[-1], encoding="utf-8") as file:
+            scores.save(Path(json.load(file)["output"]), {}, FACTS)
         return Finished()
 
     monkeypatch.setattr(runs, "subprocess", SimpleNamespace(Popen=start))
@@ -418,8 +506,9 @@ def test_the_speed_is_measured_on_all_cores(trainer, tmp_path, monkeypatch):
 def test_what_another_process_trains_is_left_to_it(trainer, tmp_path):
     board = Board(title="", configs=str(tmp_path), entries=["fm"])
     run = trainer.train(board, board.entries[0], OURS, [], 1)
-    run.path.unlink()
-    with run.path.with_suffix(".log").open("a") as log:
+    path = tmp_path / "workspace" / "leaderboard" / f"fm-{OURS}-{run.key}.npz"
+    path.unlink()
+    with path.with_suffix(".log").open("a") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         with pytest.raises(RuntimeError, match=r"fm-ctr_tf-\w+: another process trains it; see"):
             trainer.train(board, board.entries[0], OURS, [], 1)

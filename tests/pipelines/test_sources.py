@@ -142,7 +142,11 @@ def test_truncated_gzip_names_file_and_line(tmp_path):
         ("a.csv", b"id,title,id\n", "a.csv: duplicate column in the header: id"),
         ("a.csv", b"", "a.csv: the file is empty"),
         ("a.txt", b"id\n", "ends in none of .csv, .tsv"),
-        ("a.csv.gz", gzip.compress(b"id,title\n1,x\n", mtime=0)[:6], "a.csv.gz: unreadable csv file"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"id,title\n1,x\n", mtime=0)[:6],
+            "a.csv.gz: unreadable csv file",
+        ),
         ("a.parquet", b"PAR1 not really", "a.parquet: unreadable parquet file"),
     ],
 )
