@@ -8,8 +8,12 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -25,6 +29,17 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], compressed: bool 
     """Writes arrays as an `.npz`; returns its path."""
     partial = path.with_name(f".{path.name}")
     (np.savez_compressed if compressed else np.savez)(partial, **arrays)
+    os.replace(partial, path)
+    return path
+
+
+def write_figure(path: Path, figure: Figure) -> Path:
+    """Writes a figure as SVG and closes it; returns the path."""
+    from matplotlib import pyplot
+
+    partial = path.with_name(f".{path.name}")
+    figure.savefig(partial, format="svg")
+    pyplot.close(figure)
     os.replace(partial, path)
     return path
 

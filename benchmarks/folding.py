@@ -10,7 +10,6 @@ of them twice. A request's tensors are made, and tiled, before the clock runs.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from matplotlib import pyplot as plt
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.files import write_csv, write_text
+from benchmarks.files import write_csv, write_figure, write_text
 from benchmarks.speed.measure import peak_mib
 from benchmarks.training import bound_memory, machine
 from ctr_tf.analysis.cost import DAY, NOW, Sizes, model_cost
@@ -287,15 +286,13 @@ def plot(rows: Sequence[dict], path: Path) -> None:
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(path)
-    plt.close(figure)
+    write_figure(path, figure)
 
 
 def write(folder: Path, rows: Sequence[dict]) -> Path:
     """Writes `folding.csv`, `.svg` and `.md`; returns the latter."""
     write_csv(folder / "folding.csv", COLUMNS, rows)
-    plot(rows, folder / ".folding.svg")
-    os.replace(folder / ".folding.svg", folder / "folding.svg")
+    plot(rows, folder / "folding.svg")
     return write_text(folder / "folding.md", "\n".join(page(rows)) + "\n")
 
 

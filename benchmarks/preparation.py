@@ -34,7 +34,7 @@ from matplotlib import pyplot as plt
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.files import read_result, write_csv, write_text
+from benchmarks.files import read_result, write_csv, write_figure, write_text
 from benchmarks.training import ROOT, digest, machine
 from ctr_tf import datasets
 from ctr_tf.config import load
@@ -306,15 +306,13 @@ def plot(runs: list[dict], path: Path) -> None:
         axis.plot(sizes, values, marker="o")
         axis.set(title=title, xlabel="rows", ylabel=unit, xscale="log", ylim=(0, None))
         axis.grid(alpha=0.3)
-    figure.savefig(path)
-    plt.close(figure)
+    write_figure(path, figure)
 
 
 def write(folder: Path, runs: list[dict]) -> Path:
     """Writes `preparation.csv`, `.svg` and `.md`; returns the latter."""
     write_csv(folder / "preparation.csv", COLUMNS, runs)
-    plot(runs, folder / ".preparation.svg")
-    os.replace(folder / ".preparation.svg", folder / "preparation.svg")
+    plot(runs, folder / "preparation.svg")
     return write_text(folder / "preparation.md", "\n".join(lines(runs)) + "\n")
 
 

@@ -9,7 +9,6 @@ side once before any side twice; a finished run is not repeated.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from matplotlib import pyplot as plt
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.files import write_csv, write_text
+from benchmarks.files import write_csv, write_figure, write_text
 from benchmarks.speed.workloads import W3
 from benchmarks.training import Comparison, Side, command_line
 
@@ -168,16 +167,14 @@ def plot(runs: Sequence[dict], path: Path) -> None:
     axis.set_xticks(list(W3), list(W3))
     axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(path)
-    plt.close(figure)
+    write_figure(path, figure)
 
 
 def write(folder: Path, runs: Sequence[dict]) -> Path:
     """Writes `request_shaped.csv`, `.svg` and `.md`; returns the latter."""
     rows = [run | {"impressions": int(run["workload"].removeprefix("w3_"))} for run in runs]
     write_csv(folder / "request_shaped.csv", COLUMNS, rows)
-    plot(runs, folder / ".request_shaped.svg")
-    os.replace(folder / ".request_shaped.svg", folder / "request_shaped.svg")
+    plot(runs, folder / "request_shaped.svg")
     return write_text(folder / "request_shaped.md", "\n".join(page(runs)) + "\n")
 
 

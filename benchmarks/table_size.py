@@ -8,7 +8,6 @@ time, every side once before any side twice; a finished run is not repeated.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from statistics import median
@@ -21,7 +20,7 @@ from matplotlib import pyplot as plt
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.files import write_csv, write_text
+from benchmarks.files import write_csv, write_figure, write_text
 from benchmarks.speed.summary import SIDES
 from benchmarks.speed.workloads import TABLE_ROWS, WORKLOADS
 from benchmarks.training import SIDES as RUNNERS
@@ -95,16 +94,14 @@ def plot(rows: list[dict], path: Path) -> None:
         axis.set_xticklabels(TABLE_ROWS)
         axis.grid(alpha=0.3)
     axes[0].legend()
-    figure.savefig(path)
-    plt.close(figure)
+    write_figure(path, figure)
 
 
 def write(folder: Path, runs: list[dict]) -> Path:
     """Writes `table_size.csv`, `.svg` and `.md`; returns the latter."""
     rows = [row(run) for run in runs]
     write_csv(folder / "table_size.csv", COLUMNS, rows)
-    plot(rows, folder / ".table_size.svg")
-    os.replace(folder / ".table_size.svg", folder / "table_size.svg")
+    plot(rows, folder / "table_size.svg")
     return write_text(folder / "table_size.md", "\n".join(lines(rows)) + "\n")
 
 

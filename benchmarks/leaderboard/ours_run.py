@@ -41,7 +41,13 @@ def main(spec: dict) -> None:
         for name in found.tasks:
             task = found.task(name)
             counted = task.weights > 0
-            columns = {"score": task.scores, "label": task.labels, "user": found.users}
+            columns = {
+                "score": task.scores,
+                "label": task.labels,
+                "user": found.users,
+                "item": found.items,
+                "frequency": found.item_frequencies,
+            }
             arrays |= {f"{split}/{name}/{key}": own[counted] for key, own in columns.items()}
     trained = json.loads((workspace.run / "stages" / "train.json").read_text(encoding="utf-8"))
     facts = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 
+from benchmarks.files import write_figure
 from benchmarks.leaderboard.scores import spread
 
 if TYPE_CHECKING:
@@ -53,8 +54,4 @@ def draw(path: Path, title: str, tasks: Mapping[str, Sequence[Row]]) -> Path:
             axes.grid(color="0.92")
             axes.set_axisbelow(True)
     figure.suptitle(title)
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, format="svg")
-    pyplot.close(figure)
-    partial.replace(path)
-    return path
+    return write_figure(path, figure)

@@ -172,6 +172,19 @@ class Trainer:
         job = _Job(stack, entry.name, tuple(point), seed, config, everything, splits)
         return self._run(job, start)
 
+    def scores(self, run: Run) -> Path:
+        """The file of a run's scores.
+
+        Raises:
+            ValueError: it is not there: the run is of the record alone.
+        """
+        found = next(self.folder.glob(f"*-{run.key}.npz"), None)
+        if found is None:
+            raise ValueError(
+                f"{run.entry}, seed {run.seed}: recorded, without scores; train it anew"
+            )
+        return found
+
     def kept_rates(self, board: Board, entry: Entry, stack: str) -> list[Run]:
         """The runs of `rate` that are there."""
         found = (self.rate(board, entry, stack, n, start=False) for n in range(1, MOST_RATES + 1))

@@ -30,7 +30,8 @@ def save(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:
     Args:
         path: of the file.
         arrays: `<split>/<task>/score`, `/label` and `/user`, (M,) each: of counted impressions;
-            the user is a number, negative where there is none.
+            the user is a number, negative where there is none. Ours have `/item`, alike, and
+            `/frequency`, its impressions in training.
         facts: of the run, for JSON.
     """
     write_arrays(path, {**arrays, "facts": np.array(json.dumps(facts))}, compressed=True)

@@ -1,8 +1,13 @@
 """Exact offline metrics on NumPy arrays; an undefined metric has a reason, never a number."""
 
 from ctr_tf.metrics.auc import PairSums, RankedScores, auc
-from ctr_tf.metrics.bootstrap import auc_with_interval, gauc_with_interval, resampling_units
-from ctr_tf.metrics.buckets import FREQUENCY_BUCKETS, Buckets, long_tail
+from ctr_tf.metrics.bootstrap import (
+    auc_with_interval,
+    gauc_with_interval,
+    resampling_units,
+    with_interval,
+)
+from ctr_tf.metrics.buckets import FREQUENCY_BUCKETS, Buckets, frequency_groups, long_tail
 from ctr_tf.metrics.gauc import gauc
 from ctr_tf.metrics.histogram_auc import DEFAULT_BINS, HistogramAuc
 from ctr_tf.metrics.precision import precision_at_n
@@ -21,6 +26,7 @@ __all__ = [
     "auc",
     "auc_with_interval",
     "calibration_ratio",
+    "frequency_groups",
     "gauc",
     "gauc_with_interval",
     "log_loss",
@@ -29,4 +35,5 @@ __all__ = [
     "normalised_entropy",
     "precision_at_n",
     "resampling_units",
+    "with_interval",
 ]

@@ -1,6 +1,6 @@
 """95 % intervals of AUC and GAUC by resampling users."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -60,13 +60,14 @@ def auc_with_interval(
     if point.value is None:
         return point
     rows = check_rows(labels, scores, weights)
-    units = np.unique(rows.column("units", units), return_inverse=True)[1]
     ranked = RankedScores(rows.labels, rows.scores)
-    values = [
-        ranked.pair_sums(rows.weights * times[units]).auc[0]
-        for times in _multiplicities(int(units.max()) + 1, replicates, seed)
-    ]
-    return _with_interval(point, np.array(values), int(units.max()) + 1)
+    found = with_interval(
+        lambda times: ranked.pair_sums(rows.weights * times).auc[0],
+        rows.column("units", units),
+        replicates,
+        seed,
+    )
+    return found.with_details(**point.details)
 
 
 def gauc_with_interval(
@@ -108,6 +109,38 @@ def gauc_with_interval(
         for times in _multiplicities(len(sums.groups), replicates, seed)
     ]
     return _with_interval(point, np.array(values), len(sums.groups))
+
+
+def with_interval(
+    statistic: Callable[[NDArray[np.float64]], float],
+    units: ArrayLike,
+    replicates: int = 200,
+    seed: int = 0,
+) -> MetricValue:
+    """Any statistic of weighted rows with its percentile interval over resampled units.
+
+    One that compares two models on the same rows is a paired comparison, since both are resampled
+    together.
+
+    Args:
+        statistic: gives the value for weights of the rows, (M,); NaN where it is undefined.
+        units: integer codes of what is resampled, see `resampling_units`, (M,).
+        replicates: bootstrap replicates; 0 computes no interval.
+        seed: the same seed gives the same interval.
+
+    Example:
+        >>> gains = np.array([0.1, 0.3, 0.1, 0.3])
+        >>> print(with_interval(lambda w: w @ gains / w.sum(), [0, 0, 1, 1]))
+        0.2000 [0.2000, 0.2000]
+    """
+    units = np.unique(np.asarray(units), return_inverse=True)[1]
+    point = float(statistic(np.ones(len(units))))
+    if not np.isfinite(point):
+        return MetricValue.undefined("the statistic is undefined")
+    count = int(units.max()) + 1
+    drawn = _multiplicities(count, replicates, seed)
+    values = np.array([statistic(times[units]) for times in drawn])
+    return _with_interval(MetricValue(point), values, count)
 
 
 def _multiplicities(units: int, replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,17 +50,22 @@ class Buckets:
 
 
 def long_tail(
-    items: ArrayLike, frequencies: ArrayLike, share: float = 0.2
+    items: ArrayLike,
+    frequencies: ArrayLike,
+    share: float = 0.2,
+    of: Literal["items", "occurrences"] = "items",
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Which rows have an item of the long tail: the least frequent share of the distinct items.
 
     The distinct items that appear in the rows are put in order of training frequency, equal
-    frequencies in order of `items`; the first ceil(share * items) of them are the tail.
+    frequencies in order of `items`; the first ceil(share * items) of them are the tail, or as many
+    as have that share of the occurrences of them all, and no more.
 
     Args:
         items: integer codes whose order breaks ties, negative where unknown, (M,).
         frequencies: occurrences of the row's item in training rows, negative where unknown, (M,).
-        share: share of the distinct items, in (0, 1].
+        share: share of the distinct items or of their occurrences, in (0, 1].
+        of: what the share is of.
 
     Returns:
         A mask (M,) and the counts behind it. Rows of unknown item or frequency are in no tail.
@@ -72,31 +78,81 @@ def long_tail(
         >>> mask, counts
         (array([False,  True, False, False, False, False]), {'items': 5, 'tail_items': 1, \
 'tail_highest_frequency': 2, 'impressions_of_unknown_item': 0})
+        >>> long_tail([0, 1, 2, 3, 4, 4], [9, 2, 5, 2, 7, 7], of="occurrences")[0]
+        array([False,  True, False,  True, False, False])
     """
     if not 0 < share <= 1:
         raise ValueError(f"`share` must be above 0 and at most 1, received {share}")
+    known, item, frequency = _items(items, frequencies)
+    # Rounding guards against 0.2 * 15 = 3.0000000000000004 giving a fourth item.
+    if of == "items":
+        size = math.ceil(round(share * len(frequency), 9))
+    else:
+        allowed = round(share * int(frequency.sum()), 9)
+        size = int(np.searchsorted(np.cumsum(frequency), allowed, side="right"))
+    mask = np.zeros(len(known), dtype=bool)
+    mask[known] = item < size
+    return mask, {
+        "items": len(frequency),
+        "tail_items": size,
+        "tail_highest_frequency": int(frequency[:size].max(initial=0)),
+        "impressions_of_unknown_item": int(np.count_nonzero(~known)),
+    }
+
+
+def frequency_groups(
+    items: ArrayLike, frequencies: ArrayLike, groups: int = 10
+) -> NDArray[np.int64]:
+    """Rows cut by the training frequency of their item into groups of nearly as many rows.
+
+    The rows of an item are in one group: that in which the middle of them lies.
+
+    Args:
+        items: integer codes whose order breaks ties, negative where unknown, (M,).
+        frequencies: occurrences of the row's item in training rows, negative where unknown, (M,).
+        groups: how many.
+
+    Returns:
+        The group of each row, 0 the least frequent, -1 where unknown, (M,).
+
+    Raises:
+        ValueError: fewer than one group, or an item comes with two frequencies.
+
+    Example:
+        >>> frequency_groups([5, 5, 6, 7, 8, 8, -1], [1, 1, 3, 2, 9, 9, 0], groups=3)
+        array([ 0,  0,  1,  1,  2,  2, -1])
+    """
+    if groups < 1:
+        raise ValueError(f"`groups` must be at least 1, received {groups}")
+    known, item, frequency = _items(items, frequencies)
+    rows = np.bincount(item, minlength=len(frequency))
+    middle = np.cumsum(rows) - rows / 2
+    found = np.full(len(known), -1)
+    found[known] = (middle * groups / max(rows.sum(), 1)).astype(np.int64)[item]
+    return found
+
+
+def _items(
+    items: ArrayLike, frequencies: ArrayLike
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct items in order of frequency, equal ones in order of code.
+
+    Returns:
+        which rows have a known item and frequency, (M,); the place of the item of each of these in
+        that order; the frequency at each place, (items,).
+    """
     items, frequencies = np.asarray(items), np.asarray(frequencies)
     known = (items >= 0) & (frequencies >= 0)
     distinct, first, inverse = np.unique(items[known], return_index=True, return_inverse=True)
-    frequency_of_item = frequencies[known][first]
-    differs = frequency_of_item[inverse] != frequencies[known]
+    of_item = frequencies[known][first]
+    differs = of_item[inverse] != frequencies[known]
     if differs.any():
         row = int(np.argmax(differs))
         raise ValueError(
             "`frequencies` must be one number an item, received "
-            f"{frequency_of_item[inverse][row]} and {frequencies[known][row]} for item "
-            f"{items[known][row]}"
+            f"{of_item[inverse][row]} and {frequencies[known][row]} for item {items[known][row]}"
         )
-    # Rounding guards against 0.2 * 15 = 3.0000000000000004 giving a fourth item.
-    size = math.ceil(round(share * len(distinct), 9))
-    tail = np.lexsort((distinct, frequency_of_item))[:size]
-    mask = np.zeros(len(items), dtype=bool)
-    in_tail = np.zeros(len(distinct), dtype=bool)
-    in_tail[tail] = True
-    mask[known] = in_tail[inverse]
-    return mask, {
-        "items": len(distinct),
-        "tail_items": size,
-        "tail_highest_frequency": int(frequency_of_item[tail].max(initial=0)),
-        "impressions_of_unknown_item": int(np.count_nonzero(~known)),
-    }
+    order = np.lexsort((distinct, of_item))
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return known, place[inverse], of_item[order]

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from ctr_tf.metrics import auc, auc_with_interval, gauc, gauc_with_interval, resampling_units
+from ctr_tf.metrics import (
+    auc,
+    auc_with_interval,
+    gauc,
+    gauc_with_interval,
+    resampling_units,
+    with_interval,
+)
 
 
 def rows_of_users(users, rows_each, seed=0):
@@ -91,3 +98,13 @@ def test_requests_stand_in_for_missing_users():
     expected = np.eye(6, dtype=bool)
     expected[0, 2] = expected[2, 0] = expected[1, 5] = expected[5, 1] = True
     np.testing.assert_array_equal(same, expected)
+
+
+def test_any_statistic_is_resampled_by_unit():
+    """The mean of two units' values: 1, 2 or 3 with chances of 1, 2 and 1 in 4."""
+    values = np.array([1.0, 1.0, 3.0, 3.0])
+    found = with_interval(lambda w: w @ values / w.sum(), [7, 7, 2, 2], replicates=400, seed=1)
+    assert (found.value, found.low, found.high) == (2.0, 1.0, 3.0)
+    assert (found.details["resampled_units"], found.details["replicates"]) == (2, 400)
+    undefined = with_interval(lambda w: np.nan, [0, 1], replicates=10)
+    assert (undefined.value, undefined.reason) == (None, "the statistic is undefined")

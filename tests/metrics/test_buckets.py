@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ctr_tf.metrics import Buckets, long_tail
+from ctr_tf.metrics import Buckets, frequency_groups, long_tail
 
 
 def test_every_count_is_in_the_bucket_that_its_name_says():
@@ -59,3 +59,37 @@ def test_two_frequencies_of_one_item_are_an_error():
         long_tail([3, 3], [5, 6])
     with pytest.raises(ValueError, match="`share` must be above 0 and at most 1, received 0"):
         long_tail([3], [5], share=0)
+
+
+def test_a_tail_of_occurrences_has_at_most_its_share_of_them():
+    # 1, 2, 2, 5, 10: a fifth of 20 is 4, which item 3 and one of those seen twice have, 3 in all.
+    frequency = np.array([10, 2, 5, 1, 2])
+    items = np.array([0, 1, 2, 3, 4, 3, 1])
+    mask, counts = long_tail(items, frequency[items], of="occurrences")
+    assert mask.tolist() == [False, True, False, True, False, True, True]
+    assert (counts["tail_items"], counts["tail_highest_frequency"]) == (2, 2)
+    # Of 25 % the other is a part too: 1 + 2 + 2 is 5 of 20.
+    assert long_tail(items, frequency[items], 0.25, "occurrences")[1]["tail_items"] == 3
+
+
+def test_groups_have_nearly_as_many_rows_and_whole_items():
+    generator = np.random.default_rng(3)
+    items = generator.choice(300, 10_000)
+    frequency = generator.integers(0, 50, 300)
+    groups = frequency_groups(items, frequency[items])
+    assert sorted(set(groups.tolist())) == list(range(10))
+    sizes = np.bincount(groups)
+    # An item has some 33 rows.
+    assert abs(sizes - 1000).max() < 60
+    for item in range(300):
+        assert len(set(groups[items == item].tolist())) == 1
+    highest = [frequency[items[groups == group]].max() for group in range(10)]
+    lowest = [frequency[items[groups == group]].min() for group in range(10)]
+    assert all(high <= low for high, low in zip(highest, lowest[1:]))
+
+
+def test_groups_of_items_that_are_unknown():
+    assert frequency_groups([-1, 4, 5], [3, -1, 2], groups=2).tolist() == [-1, -1, 1]
+    assert frequency_groups([-1], [3]).tolist() == [-1]
+    with pytest.raises(ValueError, match="`groups` must be at least 1, received 0"):
+        frequency_groups([1], [1], groups=0)
