@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from ctr_tf.evaluation.curves import Curves
+from ctr_tf.evaluation.curves import Curves, Series
 
 # Okabe and Ito's colours, told apart by colour-blind readers, too.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6b7280"
@@ -33,11 +34,11 @@ _STYLE = {
 
 
 def learning_curves(curves: Curves) -> str | None:
-    """Loss, and AUC and GAUC of every task or metrics of the next item, over the training step.
+    """Losses, and AUC and GAUC of every task or metrics of the next item, over the training step.
 
     None without records.
     """
-    losses = curves.series("loss")
+    losses = _labelled(curves, ["loss", *curves.names_ending("_loss")])
     rankings = [*curves.names_ending("_auc"), *curves.names_ending("_gauc")]
     title = "AUC and GAUC" if rankings else "Next item"
     rankings = rankings or [name for name in ("hr", "ndcg", "mrr") if curves.series(name)]
@@ -47,21 +48,26 @@ def learning_curves(curves: Curves) -> str | None:
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         panels = figure.subplots(1, 2 if losses and rankings else 1, squeeze=False)[0]
         if losses:
-            for (split, (steps, values)), colour in zip(losses.items(), _cycle(), strict=False):
-                _line(panels[0], steps, values, split, colour)
+            for (label, series), colour in zip(losses, _cycle() * len(losses), strict=False):
+                _line(panels[0], *series, label, colour)
             _finish(panels[0], "Loss", "training step", "loss")
         if rankings:
-            lines = [
-                (f"{name}, {split}", *series)
-                for name in rankings
-                for split, series in curves.series(name).items()
-            ]
-            for (label, steps, values), colour in zip(lines, _cycle() * len(lines), strict=False):
-                _line(panels[-1], steps, values, label, colour)
+            lines = _labelled(curves, rankings)
+            for (label, series), colour in zip(lines, _cycle() * len(lines), strict=False):
+                _line(panels[-1], *series, label, colour)
             _finish(panels[-1], title, "training step", "")
         for panel in panels:
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         return _data_uri(figure)
+
+
+def _labelled(curves: Curves, names: Sequence[str]) -> list[tuple[str, Series]]:
+    """A line for each metric and split."""
+    return [
+        (f"{name}, {split}", series)
+        for name in names
+        for split, series in curves.series(name).items()
+    ]
 
 
 def calibration(bins: list[dict[str, Any]]) -> str | None:

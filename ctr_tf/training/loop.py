@@ -14,7 +14,7 @@ from ctr_tf.training.checkpoints import Checkpoints
 from ctr_tf.training.config import TrainConfig
 from ctr_tf.training.history import History
 from ctr_tf.training.interruption import Interruption
-from ctr_tf.training.progress import Progress
+from ctr_tf.training.progress import Mean, Progress
 from ctr_tf.training.result import TrainingDivergedError, TrainResult
 from ctr_tf.training.step import StepStats, TrainStep
 from ctr_tf.training.stopping import BestMetric
@@ -160,9 +160,12 @@ class Loop:
             self._recent = tuple(np.add(self._recent, spent))
         self._latest = (progress.epoch, progress.batch + (steps - 1) * per_step, per_step)
         self._check(stats, per_step)
-        for loss in stats.losses.tolist():
-            progress.recent.add(loss)
-            progress.epoch_loss.add(loss)
+        recorded = {"loss": stats.losses}
+        if len(stats.task_losses) > 1:
+            recorded |= {f"{task}_loss": own for task, own in stats.task_losses.items()}
+        for name, losses in recorded.items():
+            progress.recent.setdefault(name, Mean()).add(float(losses.mean()), steps)
+        progress.epoch_loss.add(float(stats.losses.mean()), steps)
         progress.step += steps
         progress.batch += steps * per_step
         shown = {"loss": float(stats.losses[-1])}
@@ -197,30 +200,30 @@ class Loop:
 
     def _end_epoch(self) -> None:
         progress = self.progress
-        if progress.recent.count:
+        if progress.recent:
             self._record()
         loss = progress.epoch_loss.value
-        epoch, progress.epoch_loss = progress.epoch, type(progress.epoch_loss)()
+        epoch, progress.epoch_loss = progress.epoch, Mean()
         progress.epoch, progress.batch = epoch + 1, 0
         self._events(epoch_ended=True)
         validation = {f"val_{k}": v for k, v in _defined(progress.validation).items()}
         self.callbacks.on_epoch_end(epoch, {"loss": loss, **validation})
 
     def _record(self) -> None:
-        """Writes the training loss since the last such record."""
+        """Writes the training losses since the last such record."""
         progress = self.progress
         rates = grouped(self.step.optimizer).learning_rates()
         record = {
             "step": progress.step,
             "epoch": progress.epoch,
             "split": "train",
-            "loss": progress.recent.value,
+            **{name: mean.value for name, mean in progress.recent.items()},
             "learning_rate": rates.pop("dense"),
             **{f"{name}_learning_rate": rate for name, rate in rates.items()},
             "examples_per_second": _rate(self._recent),
         }
         self.history.write(record)
-        progress.recent, self._recent = type(progress.recent)(), (0.0, 0.0)
+        progress.recent, self._recent = {}, (0.0, 0.0)
 
     def _validate(self) -> None:
         progress = self.progress

@@ -44,7 +44,7 @@ class Progress:
         stopped_early: whether early stopping or a callback ended the run.
         validated_step: the step of the last validation.
         validation: its metrics.
-        recent: training loss since the last record of it.
+        recent: training losses since the last record of them, by name.
         epoch_loss: training loss of the current epoch.
 
     Example:
@@ -61,7 +61,7 @@ class Progress:
     stopped_early: bool = False
     validated_step: int | None = None
     validation: dict[str, float | None] = field(default_factory=dict)
-    recent: Mean = field(default_factory=Mean)
+    recent: dict[str, Mean] = field(default_factory=dict)
     epoch_loss: Mean = field(default_factory=Mean)
 
     def to_json(self) -> str:
@@ -72,6 +72,6 @@ class Progress:
     def from_json(cls, text: str) -> "Progress":
         """What `to_json` wrote."""
         found = json.loads(text)
-        for name in ("recent", "epoch_loss"):
-            found[name] = Mean(**found[name])
+        found["recent"] = {name: Mean(**mean) for name, mean in found["recent"].items()}
+        found["epoch_loss"] = Mean(**found["epoch_loss"])
         return cls(**found)

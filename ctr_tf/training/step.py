@@ -22,6 +22,7 @@ class StepStats:
 
     Args:
         losses: (S,), of each step: the tasks' weighted losses.
+        task_losses: (S,) of each task, without its weight.
         regularisation: (S,), what regularisers add to it.
         impressions: (S,), candidates trained on.
         gradient_norms: (S,), of all gradients, before clipping; 0 where the loss is scaled, whose
@@ -30,6 +31,7 @@ class StepStats:
     """
 
     losses: np.ndarray
+    task_losses: dict[str, np.ndarray]
     regularisation: np.ndarray
     impressions: np.ndarray
     gradient_norms: np.ndarray
@@ -89,14 +91,18 @@ class TrainStep:
         stats = self._compiled(
             iterator, tf.constant(steps), tf.constant(float(stop)), batches=batches
         ).numpy()
-        losses, regularisation, norms, impressions, stops = stats.T
-        return StepStats(losses, regularisation, impressions, norms, bool(stops[-1] > 0))
+        *task_losses, regularisation, norms, impressions, stops = stats.T
+        of_tasks = dict(zip(self.task_weights, task_losses))
+        losses = sum(weight * of_tasks[task] for task, weight in self.task_weights.items())
+        stop = bool(stops[-1] > 0)
+        return StepStats(losses, of_tasks, regularisation, impressions, norms, stop)
 
     def _steps(
         self, iterator: Iterator, steps: tf.Tensor, stop: tf.Tensor, batches: int
     ) -> tf.Tensor:
         self.traces += 1
-        stats = tf.TensorArray(tf.float32, size=steps, element_shape=(5,))
+        shape = (len(self.task_weights) + 4,)
+        stats = tf.TensorArray(tf.float32, size=steps, element_shape=shape)
         for step in tf.range(steps):
             taken = [iterator.get_next() for _ in range(batches)]
             with compiling(self.xla):
@@ -109,17 +115,19 @@ class TrainStep:
     def _update(self, batches: list[dict], stop: tf.Tensor) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()
         totals = replica.all_reduce(tf.distribute.ReduceOp.SUM, self._totals(batches, stop))
-        weights = dict(zip(self.task_weights, tf.unstack(totals)))
+        label_weights = totals[:-2]
         share = 1.0 / (replica.num_replicas_in_sync * len(batches))
         variables = [variable.value for variable in self.model.trainable_variables]
-        found, losses = [], tf.zeros((2,))
+        task_weights = tf.constant(list(self.task_weights.values()))
+        found, losses = [], tf.zeros((len(self.task_weights) + 1,))
         for batch in batches:
             with tf.GradientTape() as tape:
-                loss = self._loss(batch, weights)
+                task_losses = self._losses(batch, label_weights)
+                loss = tf.reduce_sum(task_weights * task_losses)
                 regularisation = tf.add_n([0.0, *self.model.losses]) * share
                 objective = (loss + regularisation) * self._loss_scale()
             found.append(tape.gradient(objective, variables))
-            losses += tf.stack([loss, regularisation])
+            losses += tf.concat([task_losses, [regularisation]], axis=0)
         gradients = [
             self._summed(variable, parts)
             for variable, parts in zip(self.model.trainable_variables, zip(*found))
@@ -132,9 +140,8 @@ class TrainStep:
         scaled = hasattr(self.optimizer, "scale_loss")
         norm = tf.zeros(()) if scaled else tf.linalg.global_norm(gradients)
         self.optimizer.apply(gradients, self.model.trainable_variables)
-        loss, regularisation = tf.unstack(losses)
-        own = tf.stack([loss, regularisation + penalty, norm])
-        return tf.concat([own, totals[-2:]], axis=0)
+        own = tf.stack([losses[-1] + penalty, norm])
+        return tf.concat([losses[:-1], own, totals[-2:]], axis=0)
 
     def _loss_scale(self) -> tf.Tensor | float:
         """What the optimiser divides gradients by."""
@@ -173,17 +180,11 @@ class TrainStep:
         impressions = tf.add_n([tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in masks])
         return tf.stack([*weights, impressions, stop])
 
-    def _loss(self, batch: dict, totals: dict[str, tf.Tensor]) -> tf.Tensor:
+    def _losses(self, batch: dict, label_weights: tf.Tensor) -> tf.Tensor:
+        """This batch's share of each task's loss, (T,), for label weights of all batches."""
         losses = self.model.losses_of(batch["features"], batch["labels"], training=True)
-        return tf.add_n(
-            [
-                weight
-                * tf.math.divide_no_nan(
-                    tf.reduce_sum(batch["weights"][task] * losses[task]), totals[task]
-                )
-                for task, weight in self.task_weights.items()
-            ]
-        )
+        sums = [tf.reduce_sum(batch["weights"][task] * losses[task]) for task in self.task_weights]
+        return tf.math.divide_no_nan(tf.stack(sums), label_weights)
 
 
 def _joined(parts: Sequence[tf.IndexedSlices], variable: keras.Variable) -> tf.IndexedSlices:

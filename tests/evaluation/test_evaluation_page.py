@@ -1,5 +1,6 @@
 """The page, the table and the learning curves."""
 
+import base64
 import io
 import json
 import re
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from ctr_tf.evaluation import plots
 from ctr_tf.evaluation.config import EvaluationConfig
 from ctr_tf.evaluation.curves import Curves, read_curves
 from ctr_tf.evaluation.evaluate import evaluate
@@ -76,6 +78,14 @@ def test_page_is_self_contained_and_holds_the_numbers(report, tmp_path):
     for metric in report["tasks"]["<b>&"]["metrics"].values():
         assert f"{metric['value']:.4f}" in page.text
     assert "400" in page.text
+
+
+def test_every_task_has_a_line_of_its_own():
+    records = [r | {"buy_loss": 0.3, "like_loss": 0.4} for r in RECORDS if r["split"] == "train"]
+    drawn = plots.learning_curves(Curves([*records, *RECORDS[3:]]))
+    text = base64.b64decode(drawn.partition(",")[2]).decode()
+    for label in ("loss, train", "loss, validation", "buy loss, train", "like loss, train"):
+        assert f"<!-- {label} -->" in text
 
 
 def test_same_report_same_page(report, tmp_path):

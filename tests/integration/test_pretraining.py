@@ -2,6 +2,9 @@
 
 import fcntl
 import json
+import multiprocessing
+import os
+import signal
 import threading
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from ctr_tf import stages
 from ctr_tf.config import load
 from ctr_tf.training.checkpoints import restore
+from ctr_tf.training.history import History
 from ctr_tf.training.pretrain import pretrain, pretraining_model
 from ctr_tf.workspace import StageError, Workspace
 
@@ -86,8 +90,12 @@ def test_the_next_item_is_learned(run):
     assert len(validations) == 8
     assert validations[-1]["mrr"] > 0.95 and validations[-1]["ndcg"] > 0.95
     assert validations[0]["mrr"] < 0.7
-    losses = [r["loss"] for r in history(run.pretrained) if r["split"] == "train"]
-    assert losses[-1] < 0.5 * losses[0]
+    records = [r for r in history(run.pretrained) if r["split"] == "train"]
+    assert records[-1]["loss"] < 0.5 * records[0]["loss"]
+    # Each task has its own; none is weighted.
+    for record in records:
+        own = [record[f"{task}_loss"] for task in ("item", "colour", "stars")]
+        assert sum(own) == pytest.approx(record["loss"], rel=1e-5)
 
 
 def assert_taken_over(model, found, data, tables):
@@ -155,6 +163,46 @@ def test_draws_go_on_where_a_run_was_cut_short(run, workspace, name, tmp_path):
 
     whole, parts = losses(tmp_path / "whole", 4), losses(tmp_path / "parts", 2, 4)
     assert len(whole) == 4 and parts == pytest.approx(whole, rel=1e-6)
+
+
+def go_on(found, folder, dies_at=None):
+    """Pre-trains; the process is killed as it records that step."""
+    if dies_at:
+        write = History.write
+
+        def write_or_die(self, record):
+            write(self, record)
+            if record["step"] == dies_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        History.write = write_or_die
+    data = stages.open_data(found, "histories")
+    pretrain(data, found.experiment.model, found.experiment.pretrain, folder, progress=False)
+
+
+def test_a_run_that_is_killed_ends_as_an_unbroken_one(run, workspace, tmp_path):
+    settings = "{epochs: 4, log_every: 1, checkpoint_every: 5, deterministic: true}"
+    found = workspace(
+        "pretrain.objective={name: s3_rec}",
+        "model.attributes=[item]",
+        f"pretrain.train={settings}",
+    )
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    processes = multiprocessing.get_context("forkserver")
+    # Two steps after a checkpoint.
+    dying = processes.Process(target=go_on, args=(found, broken, 7))
+    dying.start()
+    go_on(found, whole)
+    dying.join(120)
+    assert dying.exitcode == -signal.SIGKILL and history(broken)[-1]["step"] == 7
+    go_on(found, broken)
+    losses = [
+        {r["step"]: r["loss"] for r in history(folder) if r["split"] == "train"}
+        for folder in (broken, whole)
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) > 10
+    ends = [history(folder)[-1] for folder in (broken, whole)]
+    assert ends[0] == ends[1] and "mrr" in ends[0]
 
 
 def test_experiments_share_a_pre_training(run, workspace):
