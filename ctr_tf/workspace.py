@@ -11,7 +11,7 @@ from ctr_tf.config import Experiment, fingerprint
 from ctr_tf.data.manifest import MANIFEST, RECORD_FORMAT
 from ctr_tf.schema import Vector
 
-PRETRAINED = ("sequence", "attributes", "encoder", "input_norm", "embedding")
+PRETRAINED = ("sequence", "attributes", "encoder", "embedding")
 """Keys of a model's configuration that pre-training depends on."""
 
 

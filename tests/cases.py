@@ -133,7 +133,10 @@ VARIANTS = {
     "fwfm_field_vectors": ("fwfm", {"linear": "field_vectors"}),
     "pnn_both": ("pnn", {"product": "both"}),
     "pnn_kernel": ("pnn", {"product": "kernel"}),
-    "srp4ctr_mean": ("srp4ctr", {"queries": 0, "input_norm": True}),
+    "srp4ctr_mean": (
+        "srp4ctr",
+        {"queries": 0, "encoder": {**SMALL["encoder"], "input_norm": True}},
+    ),
     "srp4ctr_patch": ("srp4ctr", {"queries": 0, "uni_attention": "none", "patch": 3}),
     "srp4ctr_tied": ("srp4ctr", {"uni_attention": "tied", "query_features": ["city"]}),
 }

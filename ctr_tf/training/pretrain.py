@@ -93,11 +93,8 @@ def take_over(model: CTRModel, source: HistoryModel) -> None:
         model: SRP4CTR of the same encoder and vocabularies.
         source: what was pre-trained.
     """
-    body = model.body
-    for own, other in ((body.encoder, source.encoder), (body.input_norm, source.input_norm)):
-        if own:
-            for weight, value in zip(own.weights, other.weights, strict=True):
-                weight.assign(value)
+    for weight, value in zip(model.body.encoder.weights, source.encoder.weights, strict=True):
+        weight.assign(value)
     tables, others = model.embedder.tables, source.embedder.tables
     for name in {source.schema.encoder(own, source.sequence) for own in source.attributes}:
         count = others.specs[name].rows

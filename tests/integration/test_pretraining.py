@@ -103,10 +103,7 @@ def assert_taken_over(model, found, data, tables):
     experiment, rows = found.experiment, data.preprocessor.rows
     source = pretraining_model(experiment.log, experiment.model, experiment.pretrain, rows)
     restore(source, found.pretrained)
-    weights = [
-        [*part.encoder.weights, *(part.input_norm.weights if part.input_norm else [])]
-        for part in (model.body, source)
-    ]
+    weights = [part.encoder.weights for part in (model.body, source)]
     for own, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(own, other)
     for name in tables:
@@ -135,7 +132,7 @@ def test_other_objectives_learn_the_next_item_of_ids_alone(run, workspace, name)
         f"pretrain.train.epochs={epochs}",
         "pretrain.train.learning_rate=0.005",
         "model.attributes=[item]",
-        "model.input_norm=true",
+        "model.encoder.input_norm=true",
     )
     stages.pretrain(found, progress=False)
     assert found.prepared == run.prepared and found.pretrained.name.startswith(name)
@@ -215,7 +212,11 @@ def test_experiments_share_a_pre_training(run, workspace):
         assert other.pretrained == run.pretrained and other.run != run.run
         stages.pretrain(other, progress=False)
     assert (run.pretrained / "stages" / "pretrain.json").stat().st_mtime_ns == before
-    for override in ("pretrain.train.seed=3", "model.attributes=[item]", "model.input_norm=true"):
+    for override in (
+        "pretrain.train.seed=3",
+        "model.attributes=[item]",
+        "model.encoder.input_norm=true",
+    ):
         assert workspace(override).pretrained != run.pretrained
     data = stages.open_data(others[1])
     model = stages.initial_model(others[1], data)

@@ -14,7 +14,7 @@ from ctr_tf.schema import CANDIDATES_MASK
 from tests.cases import CASES, FULL, batch
 from tests.models.embedded import Embedded
 from tests.models.test_fg_bert import longer, masked_batch, values_of
-from tests.models.test_srp4ctr import GELU, norm_of, one_row_each, self_block
+from tests.models.test_srp4ctr import GELU, NORMED, norm_of, one_row_each, self_block
 from tests.oracles.blocks import dense
 from tests.oracles.srp4ctr.cloze import cloze_logits, softmax_cross_entropy
 from tests.oracles.srp4ctr.electra import corrupt, electra_loss
@@ -22,7 +22,7 @@ from tests.oracles.srp4ctr.fg_bert import encoder_streams, fg_bert_input
 from tests.oracles.transformer import gelu, layer_norm
 from tests.weights import array, layer_pair, randomise
 
-GIVEN = [{"attributes": ["item_id"]}, {"input_norm": True}]
+GIVEN = [{"attributes": ["item_id"]}, NORMED]
 
 
 def make(rng, objective=None, **given):
@@ -40,7 +40,7 @@ def known_batch(rng):
     return features
 
 
-def encoded(model, features, b, masked, encoder, norm):
+def encoded(model, features, b, masked, encoder):
     """What an encoder of the model makes of request b, (L, width)."""
     values, mask = Embedded(model, features).behaviours("history", b)
     items = [one_row_each(values[name]) for name in model.items]
@@ -51,13 +51,13 @@ def encoded(model, features, b, masked, encoder, norm):
     table = array(encoder.positions)
     ages = np.clip(np.cumsum(mask[::-1])[::-1] - 1, 0, len(table) - 1)
     x = (dense(x, *layer_pair(encoder.projection)) if encoder.projection else x) + table[ages]
-    x = layer_norm(x, *norm_of(norm)) if norm else x
+    x = layer_norm(x, *norm_of(encoder.input_norm)) if encoder.input_norm else x
     return encoder_streams(x, mask, 2, [self_block(block) for block in encoder.blocks], gelu)[-1]
 
 
 def generator_scores(model, features, b):
     masked = features["masked_items"][b], features["masked_behaviours"][b]
-    h = encoded(model, features, b, masked, model.generator, model.generator_norm)
+    h = encoded(model, features, b, masked, model.generator)
     head = model.generator_head
     pair = layer_pair(head.projection)
     return cloze_logits(h, pair, values_of(model, "item_id"), array(head.bias))
@@ -86,7 +86,7 @@ def test_both_losses_are_those_of_masked_items_and_of_what_took_their_places(
     for b in range(len(items)):
         scores = generator_scores(model, features, b)
         generator[b, masked[b]] = softmax_cross_entropy(scores[masked[b]], items[b, masked[b]] - 1)
-        h = encoded(model, replaced, b, nothing, model.encoder, model.input_norm)
+        h = encoded(model, replaced, b, nothing, model.encoder)
         logits[b] = dense(h, *layer_pair(model.discriminator_head))[:, 0]
     np.testing.assert_allclose(losses["generator"], generator, rtol=1e-4, atol=1e-5)
     expected = electra_loss(generator, masked, logits, real, features["history_mask"], 3.0)
@@ -124,7 +124,7 @@ def test_no_gradient_passes_through_the_samples(rng):
 
 
 def test_every_weight_has_a_gradient(rng):
-    model, features = make(rng, input_norm=True), known_batch(rng)
+    model, features = make(rng, **NORMED), known_batch(rng)
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
         losses = model.losses_of(features, {"generator": features["history_item_id"]})

@@ -10,7 +10,7 @@ from ctr_tf.models.srp4ctr.fg_bert import FGBert
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from tests.cases import CASES, FULL, batch
 from tests.models.embedded import Embedded
-from tests.models.test_srp4ctr import GELU, norm_of, one_row_each, self_block
+from tests.models.test_srp4ctr import GELU, NORMED, norm_of, one_row_each, self_block
 from tests.oracles.srp4ctr.cloze import (
     cloze_logits,
     multi_label_cross_entropy,
@@ -48,7 +48,8 @@ def rows_of(model, features, b):
     ages = np.clip(np.cumsum(mask[::-1])[::-1] - 1, 0, len(table) - 1)
     masks = [array(weight) for weight in model.masks.values()]
     masks = masks if behaviours else [*masks, None]
-    norm = norm_of(model.input_norm) if model.input_norm else None
+    norm = model.encoder.input_norm
+    norm = norm_of(norm) if norm else None
     masked = features["masked_items"][b], features["masked_behaviours"][b]
     x = fg_bert_input(items, behaviours, table[ages], mask, *masks, *masked, norm)
     return x, mask
@@ -88,7 +89,7 @@ def longer(features, b):
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"input_norm": True}, {"attributes": ["item_id"]}],
+    [{}, NORMED, {"attributes": ["item_id"]}],
     ids=["plain", "norm", "bert4rec"],
 )
 def test_losses_are_those_of_each_masked_attribute(rng, given):
@@ -156,7 +157,7 @@ def test_the_next_item_is_asked_for_by_one_behaviour_more(rng):
 
 
 def test_every_weight_has_a_gradient(rng):
-    model, features = make(rng, input_norm=True), masked_batch(rng)
+    model, features = make(rng, **NORMED), masked_batch(rng)
     labels = {name: features[f"history_{name}"] for name in model.tasks}
     with tf.GradientTape() as tape:
         losses = model.losses_of(features, labels, training=True)

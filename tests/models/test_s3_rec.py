@@ -14,7 +14,7 @@ from ctr_tf.schema import CANDIDATES_MASK
 from tests.cases import CASES, FULL, batch
 from tests.models.test_electra import encoded, known_batch
 from tests.models.test_fg_bert import longer, values_of
-from tests.models.test_srp4ctr import GELU
+from tests.models.test_srp4ctr import GELU, NORMED
 from tests.oracles.srp4ctr.s3_rec import (
     WEIGHTS,
     attribute_loss,
@@ -43,7 +43,7 @@ def f(model, task, x, e):
 
 def own_encoder(model, features, b, masked):
     nothing = np.zeros_like(masked)
-    return encoded(model, features, b, (masked, nothing), model.encoder, model.input_norm)
+    return encoded(model, features, b, (masked, nothing), model.encoder)
 
 
 def of_items(model, features, b, row):
@@ -55,7 +55,7 @@ def of_items(model, features, b, row):
 
 def test_losses_are_the_oracle_s_in_the_code_s_proportion(rng, monkeypatch):
     """With given negatives and segments."""
-    model, features = make(rng, input_norm=True), known_batch(rng)
+    model, features = make(rng, **NORMED), known_batch(rng)
     items, mask, masked = (
         features[name] for name in ("history_item_id", "history_mask", "masked_items")
     )
@@ -165,7 +165,7 @@ def test_draws_follow_from_a_state_that_is_saved(rng):
 
 
 def test_every_weight_has_a_gradient(rng):
-    model, features = make(rng, input_norm=True), known_batch(rng)
+    model, features = make(rng, **NORMED), known_batch(rng)
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
         total = tf.add_n([tf.reduce_sum(loss) for loss in model.losses_of(features, {}).values()])

@@ -32,7 +32,8 @@ from tests.weights import activations_of, array, layer_pair, split_mlp_layers
 
 ITEM = ("item_id", "genres")
 GELU = {"width": 6, "heads": 2, "feed_forward": 7, "positions": 4, "activation": "gelu"}
-POST = {"encoder": {**GELU, "use_bias": True}, "input_norm": True}
+NORMED = {"encoder": {**GELU, "input_norm": True}}
+POST = {"encoder": {**GELU, "use_bias": True, "input_norm": True}}
 
 
 def pair(dense):
@@ -78,7 +79,8 @@ class Parts:
         positions = table[np.clip(ages, 0, len(table) - 1)]
         items = [one_row_each(values[name]) for name in ITEM]
         behaviours = [one_row_each(v) for name, v in values.items() if name not in ITEM]
-        norm = norm_of(self.body.input_norm) if self.body.input_norm else None
+        norm = self.body.encoder.input_norm
+        norm = norm_of(norm) if norm else None
         masked, zeros = np.zeros(len(mask), bool), np.zeros(table.shape[1])
         x = fg_bert_input(items, behaviours, positions, mask, zeros, zeros, masked, masked, norm)
         return x, mask
@@ -250,7 +252,7 @@ def test_what_is_frozen_has_no_gradient(rng, kind):
     given = {"freeze": True, "uni_attention": kind, "patch": 3, **POST}
     model = build("srp4ctr", "full", rng, **given)
     trained = {variable.path for variable in model.trainable_variables}
-    frozen = [*model.body.encoder.weights, *model.body.input_norm.weights]
+    frozen = model.body.encoder.weights
     # Positions, twelve weights a block, the input's norm.
     assert len(frozen) == 1 + 2 * 12 + 2 and not trained & {variable.path for variable in frozen}
     tables = model.embedder.tables
@@ -306,7 +308,7 @@ WIDE = {"item_id": 64, "rating": 64}
     [
         ({}, {"candidate": WIDE}, "srp4ctr needs a behaviour sequence"),
         ({"sequence": "histori"}, {}, "model.sequence: .*did you mean 'history'"),
-        ({"encoder": {"heads": 5}}, {}, "model.encoder.heads: must divide the width, 64; got 5"),
+        ({"encoder": {"heads": 5}}, {}, "heads: must divide the width, 64; got 5"),
         ({}, {"sequences": {"history": {"item_id": 8}}}, "history.item_id is summed .*64; got 8"),
         ({}, {"candidate": {"price": 1}}, r"\['item_id', 'rating'\] share no name with .*price"),
         ({"attributes": ["ratin"]}, {}, "model.attributes.0: .*did you mean 'rating'"),

@@ -73,5 +73,5 @@ def test_errors():
     with pytest.raises(ValueError, match="transformer needs a behaviour sequence"):
         entry.body(entry.config(), Widths(candidate={"item_id": 4}))
     widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}})
-    with pytest.raises(ValueError, match="model.encoder.heads: must divide the width, 6; got 4"):
+    with pytest.raises(ValueError, match="heads: must divide the width, 6; got 4"):
         entry.body(entry.config(encoder={"width": 6, "heads": 4}), widths)

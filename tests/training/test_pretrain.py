@@ -23,8 +23,8 @@ def test_every_objective_has_a_model():
     assert MODELS.keys() == OBJECTIVES.keys() == {"fg_bert", "electra", "s3_rec"}
 
 
-def make(name, **given):
-    config = SRP4CTRConfig(encoder={**GELU, "use_bias": True, "dropout": 0.1}, **given)
+def make(name, **encoder):
+    config = SRP4CTRConfig(encoder={**GELU, "use_bias": True, "dropout": 0.1, **encoder})
     pretrain = PretrainConfig(objective=OBJECTIVES[name]())
     return pretraining_model(FULL, config, pretrain, CASES["full"].rows)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from ctr_tf.config_base import Config
+from ctr_tf.config_base import Config, SettingError
 from ctr_tf.layers.names import FeedForwardActivation
 
 
@@ -23,6 +23,14 @@ class EncoderConfig(Config):
         dropout: rate of attention weights, of what each part adds and of the embedded input.
         use_bias: whether the projections of attention have one.
         positions: position embeddings; behaviours older than that share the last one. 0 for none.
+        input_norm: whether the embedded input is normalised, as in BERT4Rec's code.
+
+    Raises:
+        SettingError: heads that do not divide the width.
+
+    Example:
+        >>> EncoderConfig(width=8, heads=4).input_norm
+        False
     """
 
     width: PositiveInt = 64
@@ -34,3 +42,11 @@ class EncoderConfig(Config):
     dropout: NonNegativeFloat = Field(0.0, lt=1)
     use_bias: bool = False
     positions: int = Field(200, ge=0)
+    # The default is not written out: it was there before it had a name, and runs keep theirs.
+    input_norm: bool = Field(False, exclude_if=lambda normed: not normed)
+
+    @model_validator(mode="after")
+    def _divided(self) -> "EncoderConfig":
+        if self.width % self.heads:
+            raise SettingError(("heads",), f"must divide the width, {self.width}; got {self.heads}")
+        return self

@@ -146,6 +146,7 @@ class Encoder(keras.layers.Layer):
     x_0 = X W + E, with a learned embedding E of each position counted from the latest, so that a
     behaviour's embedding does not depend on how many older ones the log has kept; then the blocks
     (Vaswani et al. 2017, arXiv:1706.03762, section 3), and with `norm` `pre` a last normalisation.
+    With `input_norm` x_0 is normalised.
 
     Args:
         config: see `EncoderConfig`.
@@ -168,6 +169,7 @@ class Encoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.config = config
         self.projection = keras.layers.Dense(config.width, name="projection") if project else None
+        self.input_norm = LayerNorm(name="input_norm") if config.input_norm else None
         self.blocks = blocks_of(EncoderBlock, config)
         self.norm = LayerNorm(name="norm") if config.norm == "pre" else None
         self.dropout = keras.layers.Dropout(config.dropout)
@@ -182,21 +184,23 @@ class Encoder(keras.layers.Layer):
                 shape=(self.config.positions, width),
                 initializer=keras.initializers.RandomNormal(stddev=0.02),
             )
-        for layer in (*self.blocks, *([self.norm] if self.norm else [])):
-            layer.build((None, width))
+        for layer in (self.input_norm, *self.blocks, self.norm):
+            if layer:
+                layer.build((None, width))
 
     def call(self, x: Tensor, packing: Packing, training: bool = False) -> Tensor:
         x = self.embed(x, packing)
         return self.encode(x, packing, training=training)[0]
 
     def embed(self, x: Tensor, packing: Packing) -> Tensor:
-        """The input of the first block, positions added and padding zero: (P, W)."""
+        """The input of the first block, (P, W): with positions, normalised if so configured."""
         if packing.padded:
             # A padded position may hold anything, NaN included.
             x = ops.where(packing.weights[:, None] > 0, x, ops.zeros((), x.dtype))
         if self.projection:
             x = self.projection(x)
-        return x + self._positions(packing, x.dtype) if self.config.positions else x
+        x = x + self._positions(packing, x.dtype) if self.config.positions else x
+        return self.input_norm(x) if self.input_norm else x
 
     def encode(
         self,

@@ -19,11 +19,11 @@ class UniAttention(keras.layers.Layer):
     Han et al. 2024 (SRP4CTR), section 2.2.1: y_0 = v + e, with a learnable vector e in the place of
     a position; in layer l queries come from y_(l-1), keys and values from the behaviours at the
     same layer by that layer's own projections, all else is the candidate's own: `CrossBlock`. The
-    behaviours' rows are those without any candidate, so that keys and values fold.
+    behaviours' rows are those without any candidate, so that keys and values fold. y_0 is
+    normalised where the encoder's input is.
 
     Args:
         config: of the encoder.
-        input_norm: whether y_0 is normalised, as the encoder's input then is.
         tied: whether the blocks are the encoder's (table 3).
 
     Shapes:
@@ -36,16 +36,14 @@ class UniAttention(keras.layers.Layer):
         TensorShape([2, 5, 8])
     """
 
-    def __init__(
-        self, config: EncoderConfig, input_norm: bool = False, tied: bool = False, **kwargs
-    ):
+    def __init__(self, config: EncoderConfig, tied: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.vector = self.add_weight(
             name="vector",
             shape=(config.width,),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
         )
-        self.input_norm = LayerNorm(name="input_norm") if input_norm else None
+        self.input_norm = LayerNorm(name="input_norm") if config.input_norm else None
         self.dropout = keras.layers.Dropout(config.dropout)
         self.blocks = [] if tied else blocks_of(CrossBlock, config)
         own_norm = config.norm == "pre" and not tied

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ctr_tf import layers
-from ctr_tf.config_base import SettingError
 from ctr_tf.layers.sequence.config import EncoderConfig
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import InterestFields, ModelConfig
@@ -45,7 +44,7 @@ class Transformer(Body):
         state: `user` (B, units[0]); representation (B, N, units[-1]).
 
     Raises:
-        SettingError: no sequence, or heads that do not divide the encoder's width.
+        SettingError: no sequence.
 
     Example:
         >>> widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}})
@@ -67,12 +66,6 @@ class Transformer(Body):
     @classmethod
     def check(cls, config: TransformerConfig, widths: Widths) -> None:
         super().check(config, widths)
-        encoder = config.encoder
-        if encoder.width % encoder.heads:
-            raise SettingError(
-                ("model", "encoder", "heads"),
-                f"must divide the width, {encoder.width}; got {encoder.heads}",
-            )
 
     def user_tower(self, user: UserSide, training: bool) -> State:
         interests = []

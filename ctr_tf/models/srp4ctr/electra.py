@@ -5,12 +5,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from ctr_tf.layers.layer_norm import LayerNorm
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.losses.cross_entropy import binary_cross_entropy
 from ctr_tf.models.srp4ctr.cloze import ClozeHead, chosen, placed, softmax_loss
 from ctr_tf.models.srp4ctr.config import ElectraConfig
-from ctr_tf.models.srp4ctr.history_model import HistoryModel, encoded, packed_masks
+from ctr_tf.models.srp4ctr.history_model import HistoryModel, packed_masks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import CANDIDATES_MASK, Schema
 from ctr_tf.types import Tensor
@@ -59,7 +58,6 @@ class Electra(HistoryModel):
         with keras.name_scope(self.name):
             self.generator = Encoder(own, name="generator")
             self.generator.build((None, self.width))
-            self.generator_norm = LayerNorm(name="generator_norm") if self.input_norm else None
             self.generator_head = ClozeHead(
                 self.width, self.values[self.item], own.width, name="generator_head"
             )
@@ -71,7 +69,7 @@ class Electra(HistoryModel):
     def call(self, features: dict[str, Tensor], training: bool = False) -> Tensor:
         packing = self.packing(features)
         x = self.masked(self.summed(features), packed_masks(features, packing))
-        return packing.unpack(encoded(self.generator, self.generator_norm, x, packing, training))
+        return packing.unpack(self.generator(x, packing=packing, training=training))
 
     def losses_of(
         self, features: dict[str, Tensor], labels: dict[str, Tensor], training: bool = True
@@ -102,5 +100,5 @@ class Electra(HistoryModel):
         """Logits of D, that an item is real: (B, L), 0 where there is none."""
         packing = self.packing(features)
         x = sum(self.summed(features).values())
-        h = encoded(self.encoder, self.input_norm, x, packing, training)
+        h = self.encoder(x, packing=packing, training=training)
         return packing.unpack(ops.cast(self.discriminator_head(h)[:, 0], "float32"))

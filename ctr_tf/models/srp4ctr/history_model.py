@@ -7,7 +7,6 @@ from collections.abc import Collection
 import keras
 from keras import ops
 
-from ctr_tf.layers.layer_norm import LayerNorm
 from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.models.embedder import Embedder
@@ -90,9 +89,6 @@ class HistoryModel(keras.Model):
             )  # fmt: skip
             self.encoder = Encoder(config.encoder, project=False, name="encoder")
             self.encoder.build((None, self.width))
-            self.input_norm = LayerNorm(name="input_norm") if config.input_norm else None
-            if self.input_norm:
-                self.input_norm.build((None, self.width))
         kinds = MASKED if self.behaviours else MASKED[:1]
         self.masks = {
             kind: self.add_weight(
@@ -126,7 +122,7 @@ class HistoryModel(keras.Model):
     def call(self, features: dict[str, Tensor], training: bool = False) -> Tensor:
         packing = self.packing(features)
         x = self.masked(self.summed(features), packed_masks(features, packing))
-        return packing.unpack(encoded(self.encoder, self.input_norm, x, packing, training))
+        return packing.unpack(self.encoder(x, packing=packing, training=training))
 
     def packing(self, features: dict[str, Tensor]) -> Packing:
         """Of the behaviours."""
@@ -198,15 +194,6 @@ class HistoryModel(keras.Model):
 def packed_masks(features: dict[str, Tensor], packing: Packing) -> dict[str, Tensor]:
     """The masks of a batch, (P,) each."""
     return {kind: packing.pack(features[kind]) for kind in MASKED}
-
-
-def encoded(
-    encoder: Encoder, norm: LayerNorm | None, x: Tensor, packing: Packing, training: bool
-) -> Tensor:
-    """An encoder's output (P, W) for x (P, D), its input normalised where there is a norm."""
-    x = encoder.embed(x, packing)
-    x = norm(x) if norm else x
-    return encoder.encode(x, packing, training=training)[0]
 
 
 def _of_behaviours(schema: Schema, sequence: str, attributes: list[str]) -> Schema:

@@ -9,7 +9,7 @@ from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sampling import rank_among
 from ctr_tf.models.srp4ctr.cloze import multi_label_loss
 from ctr_tf.models.srp4ctr.config import S3RecConfig
-from ctr_tf.models.srp4ctr.history_model import HistoryModel, encoded, packed_masks
+from ctr_tf.models.srp4ctr.history_model import HistoryModel, packed_masks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import CANDIDATES_MASK, Schema
 from ctr_tf.types import Tensor
@@ -94,7 +94,7 @@ class S3Rec(HistoryModel):
         """The weighted losses of each position, (B, L) each; `sp` at a window's last one."""
         packing, sums = self.packing(features), self.summed(features)
         masks = packed_masks(features, packing)
-        h = self._encoded(self.masked(sums, masks), packing, training)
+        h = self.encoder(self.masked(sums, masks), packing=packing, training=training)
         masked = masks["masked_items"]
         attributes = self._attribute_losses(features, h, masked, packing)
         items = self._item_losses(features, h, packing)
@@ -111,9 +111,6 @@ class S3Rec(HistoryModel):
     def item_scores(self, h: Tensor) -> Tensor:
         scores = ops.matmul(self.projections["mip"](h), ops.transpose(self.table(self.item)))
         return ops.cast(scores, "float32")
-
-    def _encoded(self, x: Tensor, packing: Packing, training: bool) -> Tensor:
-        return encoded(self.encoder, self.input_norm, x, packing, training)
 
     def _attribute_losses(
         self, features: dict[str, Tensor], h: Tensor, masked: Tensor, packing: Packing
@@ -170,7 +167,7 @@ class S3Rec(HistoryModel):
         inside, source = self.segments(packing)
         others = {kind: ops.take(total, source, axis=0) for kind, total in sums.items()}
         context, own, other = (
-            self._last(self._encoded(x, packing, training), packing)
+            self._last(self.encoder(x, packing=packing, training=training), packing)
             for x in (
                 self.masked(sums, dict.fromkeys(sums, inside)),
                 self.masked(sums, dict.fromkeys(sums, ~inside)),

@@ -33,7 +33,6 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
         sequence: of the behaviours; the schema's first by default. Others enter by their mean.
         attributes: of a behaviour that the encoder reads; all by default.
         encoder: of the behaviours; its width is that of the tables of their attributes.
-        input_norm: whether the encoder's input is normalised, as in BERT4Rec's code.
         uni_attention: how the candidate reads the encoder's layers: by blocks of its own, by the
             encoder's (`tied`), or not at all.
         queries: K, of the querying transformer; with 0 the mean of the encoder's output is read.
@@ -49,7 +48,6 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
     sequence: str = ""
     attributes: list[str] = []
     encoder: EncoderConfig = EncoderConfig(activation="gelu", use_bias=True, dropout=0.1)
-    input_norm: bool = False
     uni_attention: Literal["untied", "tied", "none"] = "untied"
     queries: int = Field(4, ge=0)
     query_layers: PositiveInt = 1
@@ -87,7 +85,7 @@ class SRP4CTR(Body):
 
     Raises:
         SettingError: no such sequence, none of its attributes is the candidate's, one of another
-            width than the encoder's, heads that do not divide it, or unknown query features.
+            width than the encoder's, or unknown query features.
 
     Example:
         >>> widths = Widths(candidate={"item_id": 64}, sequences={"history": {"item_id": 64}})
@@ -105,10 +103,7 @@ class SRP4CTR(Body):
         self.shared = [name for name in self.attributes if name in widths.candidate]
         self.encoder = layers.Encoder(encoder, project=False, name=f"{self.sequence}_encoder")
         self.encoder.build((None, encoder.width))
-        self.input_norm = layers.LayerNorm(name="input_norm") if config.input_norm else None
-        for frozen in (self.encoder, self.input_norm):
-            if frozen:
-                frozen.trainable = not config.freeze
+        self.encoder.trainable = not config.freeze
         self.patches = [
             layers.ModelPatch(config.patch, name=f"patch_{i}")
             for i in range(2 * encoder.layers if config.patch else 0)
@@ -116,7 +111,7 @@ class SRP4CTR(Body):
         self.uni = None
         if config.uni_attention != "none":
             tied = config.uni_attention == "tied"
-            self.uni = layers.UniAttention(encoder, config.input_norm, tied, name="uni")
+            self.uni = layers.UniAttention(encoder, tied, name="uni")
         self.querying = None
         if config.queries:
             own = encoder.model_copy(update={"layers": config.query_layers})
@@ -157,11 +152,6 @@ class SRP4CTR(Body):
         if config.sequence:
             check_known(("model", "sequence"), "sequence", config.sequence, widths.sequences)
         encoder = config.encoder
-        if encoder.width % encoder.heads:
-            raise SettingError(
-                ("model", "encoder", "heads"),
-                f"must divide the width, {encoder.width}; got {encoder.heads}",
-            )
         sequence = config.sequence or next(iter(widths.sequences))
         known = widths.sequences[sequence]
         for index, name in enumerate(config.attributes):
@@ -226,7 +216,6 @@ class SRP4CTR(Body):
         """The encoder's output for behaviours, (P, W), and each layer's keys and values."""
         x = sum(packing.pack(values[name]) for name in self.attributes)
         x = self.encoder.embed(x, packing)
-        x = self.input_norm(x) if self.input_norm else x
         patches = list(zip(self.patches[::2], self.patches[1::2]))
         # What is frozen is read as it was evaluated.
         training = training and not self.config.freeze
