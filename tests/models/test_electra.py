@@ -16,7 +16,11 @@ from tests.models.embedded import Embedded
 from tests.models.test_fg_bert import longer, masked_batch, values_of
 from tests.models.test_srp4ctr import GELU, NORMED, norm_of, one_row_each, self_block
 from tests.oracles.blocks import dense
-from tests.oracles.srp4ctr.cloze import cloze_logits, softmax_cross_entropy
+from tests.oracles.srp4ctr.cloze import (
+    cloze_logits,
+    sampled_softmax_cross_entropy,
+    softmax_cross_entropy,
+)
 from tests.oracles.srp4ctr.electra import corrupt, electra_loss
 from tests.oracles.srp4ctr.fg_bert import encoder_streams, fg_bert_input
 from tests.oracles.transformer import gelu, layer_norm
@@ -110,6 +114,48 @@ def test_samples_are_of_the_generator_s_softmax_and_can_be_drawn_again(rng):
     assert any(variable is model.samples.state for variable in model.variables)
     model.samples.state.assign(before)
     np.testing.assert_array_equal(model.drawn(many), drawn)
+
+
+def test_of_many_items_loss_and_replacements_are_over_a_sample(rng, monkeypatch):
+    model = make(rng, ElectraConfig(generator_width=4, sample_above=6, samples=3))
+    drawn, expected_count = np.array([4, 0, 2]), rng.uniform(0.1, 0.9, 7).astype("float32")
+
+    def sample(labels, samples, values):
+        assert (samples, values) == (3, 7)
+        expected = [tf.gather(expected_count, own) for own in (labels, drawn)]
+        return tf.constant(drawn, labels.dtype), *expected
+
+    monkeypatch.setattr("ctr_tf.models.srp4ctr.history_model.log_uniform_sample", sample)
+    features = known_batch(rng)
+    items, masked = features["history_item_id"], features["masked_items"]
+    places = []
+
+    def draw(scores):
+        """The label, the sample's first, second and third value in turn."""
+        places.append(scores.numpy())
+        return tf.range(len(scores)) % 4
+
+    monkeypatch.setattr(model, "drawn", draw)
+    discriminated, seen = model.discriminated, []
+
+    def look(features, training=False):
+        seen.append(features["history_item_id"].numpy())
+        return discriminated(features, training)
+
+    monkeypatch.setattr(model, "discriminated", look)
+    losses = model.losses_of(features, {"generator": items}, training=False)
+    ((corrupted,), (given,)) = seen, places
+    np.testing.assert_array_equal(corrupted[~masked], items[~masked])
+    for row, (b, at) in enumerate(np.argwhere(masked)):
+        label, scores = items[b, at] - 1, generator_scores(model, features, b)[at]
+        own = sampled_softmax_cross_entropy(scores, label, drawn, expected_count)
+        assert float(losses["generator"][b, at]) == pytest.approx(own, rel=1e-4, abs=1e-5)
+        among = np.array([label, *drawn])
+        assert corrupted[b, at] == among[row % 4] + 1
+        # What a place is drawn by: scores less log Q, of which the label stands once.
+        weights = scores[among] - np.log(expected_count[among])
+        weights[1:][drawn == label] = -1e9
+        np.testing.assert_allclose(given[row], weights, rtol=1e-4, atol=1e-5)
 
 
 def test_no_gradient_passes_through_the_samples(rng):

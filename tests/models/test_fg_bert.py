@@ -137,7 +137,7 @@ def test_a_sampled_softmax_tells_the_label_from_the_sample(rng, monkeypatch):
         expected = [tf.gather(expected_count, own) for own in (labels, drawn)]
         return tf.constant(drawn, labels.dtype), *expected
 
-    monkeypatch.setattr("ctr_tf.models.srp4ctr.fg_bert.log_uniform_sample", sample)
+    monkeypatch.setattr("ctr_tf.models.srp4ctr.history_model.log_uniform_sample", sample)
     features = masked_batch(rng)
     labels = {name: np.minimum(features[f"history_{name}"], 7) for name in model.tasks}
     found = model.losses_of(features, labels, training=False)["item_id"]

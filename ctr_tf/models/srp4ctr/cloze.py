@@ -72,25 +72,23 @@ def multi_label_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return ops.sum(binary_cross_entropy(there, scores), axis=1)
 
 
-def sampled_softmax_loss(own: Tensor, sampled: Tensor, hits: Tensor) -> Tensor:
+def sampled_softmax_loss(own: Tensor, sampled: Tensor) -> Tensor:
     """Softmax cross-entropy of a label among sampled values, scores less log Q.
 
     Yi et al. 2019, RecSys, section 3.2; Q is how often a value is in the sample on average.
 
     Args:
         own: s - log Q of each label, (P,).
-        sampled: s - log Q of the sampled values, (P, S).
-        hits: whether a sampled value is the label, which then counts once, (P, S).
+        sampled: s - log Q of the sampled values, (P, S); very low where one is the label, which
+            counts once.
 
     Returns:
         (P,).
 
     Example:
-        >>> hits = ops.array([[True, False]])
-        >>> round(float(sampled_softmax_loss(ops.zeros(1), ops.zeros((1, 2)), hits)[0]), 4)
+        >>> round(float(sampled_softmax_loss(ops.zeros(1), ops.array([[-1e9, 0.0]]))[0]), 4)
         0.6931
     """
-    sampled = ops.where(hits, -1e9, sampled)
     return ops.logsumexp(ops.concatenate([own[:, None], sampled], axis=1), axis=1) - own
 
 

@@ -29,22 +29,31 @@ class MaskFields(Config):
         return self.item_rate, 0.0
 
 
-class FGBertConfig(MaskFields):
+class ClozeFields(MaskFields):
+    """What of a window is masked, and the softmax by which masked values are told.
+
+    Args:
+        item_rate, last_share: see `MaskFields`.
+        sample_above: values of an attribute above which its softmax is over a sample.
+        samples: values in it.
+    """
+
+    sample_above: PositiveInt = 50_000
+    samples: PositiveInt = 1024
+
+
+class FGBertConfig(ClozeFields):
     """FG-BERT: masked item attributes, masked behaviour attributes (Han et al. 2024, section 2.1).
 
     With `model.attributes: [item_id]` it is BERT4Rec (Sun et al. 2019, arXiv:1904.06690).
 
     Args:
-        item_rate, last_share: see `MaskFields`.
+        item_rate, last_share, sample_above, samples: see `ClozeFields`.
         behaviour_rate: share of behaviours whose other attributes are masked, one at least.
-        sample_above: values of an attribute above which its softmax is over a sample.
-        samples: values in it.
     """
 
     name: Literal["fg_bert"] = "fg_bert"
     behaviour_rate: float = Field(0.2, gt=0, le=1)
-    sample_above: PositiveInt = 50_000
-    samples: PositiveInt = 1024
 
     @property
     def rates(self) -> tuple[float, float]:
@@ -55,11 +64,12 @@ class FGBertConfig(MaskFields):
         return list(attributes)
 
 
-class ElectraConfig(MaskFields):
+class ElectraConfig(ClozeFields):
     """ELECTRA: replaced items are told from real ones (Clark et al. 2020, arXiv:2003.10555).
 
     Args:
-        item_rate, last_share: see `MaskFields`.
+        item_rate, last_share, sample_above, samples: see `ClozeFields`; where the softmax is over
+            a sample, what takes the items' places is drawn from it, too.
         generator_width: of the generator's encoder, a multiple of its heads, which are the
             encoder's; half of the encoder's width by default, as the paper's section 3.2 advises.
         discriminator_weight: of the discriminator's loss beside the generator's.

@@ -7,7 +7,13 @@ from keras import ops
 
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.losses.cross_entropy import binary_cross_entropy
-from ctr_tf.models.srp4ctr.cloze import ClozeHead, chosen, placed, softmax_loss
+from ctr_tf.models.srp4ctr.cloze import (
+    ClozeHead,
+    chosen,
+    placed,
+    sampled_softmax_loss,
+    softmax_loss,
+)
 from ctr_tf.models.srp4ctr.config import ElectraConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, packed_masks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
@@ -21,10 +27,11 @@ class Electra(HistoryModel):
     A generator, narrower than the encoder and with its embeddings, tells masked items; samples of
     its softmax take their places. The encoder, as discriminator, tells at each behaviour whether
     the item is the one that was there, D = s(h w + b), a sample that happens to be right among
-    them. The loss is L_MLM + lambda L_Disc, each a mean over its behaviours as in the released
-    code; no gradient passes through the samples. Item attributes besides the id are hidden from
-    the generator with it; to the discriminator they, and what else a behaviour has, are as they
-    were. The generator ranks next items, and what is taken over is the encoder.
+    them. Above `sample_above` items the softmax is over a sample of them and the label. The loss is
+    L_MLM + lambda L_Disc, each a mean over its behaviours as in the released code; no gradient
+    passes through the samples. Item attributes besides the id are hidden from the generator with
+    it; to the discriminator they, and what else a behaviour has, are as they were. The generator
+    ranks next items, and what is taken over is the encoder.
 
     Args:
         schema, config, objective, rows: see `HistoryModel`.
@@ -76,18 +83,30 @@ class Electra(HistoryModel):
     ) -> dict[str, Tensor]:
         """Cross-entropies of masked items, and lambda times those of the discriminator."""
         masked = features["masked_items"] & features[f"{self.sequence}_mask"]
-        scores = self.item_scores(chosen(self(features, training=training), masked))
+        h = chosen(self(features, training=training), masked)
         # One that is none has no weight.
         label = ops.clip(chosen(labels["generator"], masked) - 1, 0, self.values[self.item] - 1)
+        loss, replaced = self._generated(h, label)
         name = f"{self.sequence}_{self.item}"
         items = features[name]
-        corrupted = ops.where(masked, placed(self.drawn(scores) + 1, masked), items)
+        corrupted = ops.where(masked, placed(replaced + 1, masked), items)
         logits = self.discriminated({**features, name: corrupted}, training)
         real = ops.cast(corrupted == items, logits.dtype)
         return {
-            "generator": placed(softmax_loss(scores, label), masked),
+            "generator": placed(loss, masked),
             "discriminator": self.config.discriminator_weight * binary_cross_entropy(real, logits),
         }
+
+    def _generated(self, h: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The generator's loss at P masked positions, and what takes their items' places: (P,)."""
+        if self.values[self.item] <= self.config.sample_above:
+            scores = self.item_scores(h)
+            return softmax_loss(scores, labels), self.drawn(scores)
+        (own, others), values = self.sampled_scores(self.generator_head, self.item, h, labels)
+        place = self.drawn(ops.concatenate([own[:, None], others], axis=1))
+        # The label stands before the sample.
+        replaced = ops.where(place == 0, labels, ops.take(values, ops.maximum(place - 1, 0)))
+        return sampled_softmax_loss(own, others), replaced
 
     def item_scores(self, h: Tensor) -> Tensor:
         return self.generator_head(h, self.table(self.item))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from ctr_tf.layers.sampling import log_uniform_sample
 from ctr_tf.models.srp4ctr.cloze import (
     ClozeHead,
     chosen,
@@ -80,24 +79,7 @@ class FGBert(HistoryModel):
         labels = ops.clip(labels, 0, count - 1)
         if count <= self.config.sample_above:
             return softmax_loss(head(h, self.table(name)), labels)
-        return self._sampled_loss(name, h, labels)
-
-    def _sampled_loss(self, name: str, h: Tensor, labels: Tensor) -> Tensor:
-        """Over values drawn by rank of frequency, which the vocabulary's order is."""
-        head, encoder = self.heads[name], self.schema.encoder(name, self.sequence)
-        samples, values = self.config.samples, self.values[name]
-        drawn, of_labels, of_drawn = log_uniform_sample(labels, samples, values)
-        own, others = self.embedder.tables.lookup([(encoder, labels + 1), (encoder, drawn + 1)])
-        projected = head.projection(h)
-        bias = ops.convert_to_tensor(head.bias)
-        score = ops.cast(ops.sum(projected * own, axis=1), "float32") + ops.take(bias, labels)
-        scores = ops.cast(ops.matmul(projected, ops.transpose(others)), "float32")
-        scores = scores + ops.take(bias, drawn)
-        return sampled_softmax_loss(
-            score - ops.log(of_labels),
-            scores - ops.log(of_drawn),
-            labels[:, None] == drawn[None, :],
-        )
+        return sampled_softmax_loss(*self.sampled_scores(head, name, h, labels)[0])
 
     def item_scores(self, h: Tensor) -> Tensor:
         return self.heads[self.items[0]](h, self.table(self.items[0]))
