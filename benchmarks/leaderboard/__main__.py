@@ -73,7 +73,9 @@ def train_board(
     asked = options.entries or [entry.name for entry in board.entries]
     wanted = [(own, stack) for own, stack in board.rows if own in asked and stack in options.stacks]
     trainer.prepare(board, peer=any(stack == PEER for _, stack in wanted))
-    trainer.remember(record.read(options.output / f"leaderboard_{name}.csv"))
+    for path in sorted(options.output.glob("leaderboard_*.csv")):
+        # Boards may have a training in common.
+        trainer.remember(record.read(path))
     train = partial(train_row, trainer, board)
     # Those of earlier calls stay on the page until they are trained anew.
     rows = {own: train(board.entry(own[0]), own[1], False, lambda: None) for own in board.rows}
@@ -152,7 +154,7 @@ def main() -> None:
     parser.add_argument(
         "--recorded",
         action="store_true",
-        help="trainings in the CSV of --output count as finished, scores here or not",
+        help="trainings in the CSVs of --output count as finished, scores here or not",
     )
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()

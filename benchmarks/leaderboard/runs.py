@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -214,7 +214,7 @@ class Trainer:
         if not path.exists():
             recorded = self._recorded.get(key)
             if recorded and (self.trust or not start):
-                return recorded
+                return replace(recorded, entry=job.entry)
             if not start:
                 return None
             if job.stack == OURS:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -198,9 +199,6 @@ def test_a_training_that_fails_ends_its_row_alone(tmp_path, capsys):
     class Failing(FakeTrainer):
         def prepare(self, board, peer):
             pass
-
-        def remember(self, recorded):
-            assert recorded == {}
 
         def train(self, board, entry, *given):
             *_, start = given
@@ -466,13 +464,16 @@ def test_what_is_recorded_counts_where_it_is_not_asked_for_or_trusted(trainer, t
     for file in (tmp_path / "workspace" / "leaderboard").glob("*.npz"):
         file.unlink()
     trainer.remember({run.key: run})
-    assert trainer.train(board, entry, OURS, [], 1, start=False) is run
+    assert trainer.train(board, entry, OURS, [], 1, start=False) == run
     trainer.trust = True
-    assert trainer.train(board, entry, OURS, [], 1) is run
+    assert trainer.train(board, entry, OURS, [], 1) == run
+    # By another name on another board.
+    other = Entry(name="machine", config="fm")
+    assert trainer.train(board, other, OURS, [], 1) == replace(run, entry="machine")
     assert trainer.train(board, entry, OURS, [], 2, start=False) is None
     assert len(trainer.started) == 1
     trainer.trust = False
-    assert trainer.train(board, entry, OURS, [], 1) is not run
+    trainer.train(board, entry, OURS, [], 1)
     assert len(trainer.started) == 2
 
 
