@@ -55,11 +55,12 @@ def keras_optimizer(config: OptimizerConfig, name: str) -> keras.optimizers.Opti
             config.end_learning_rate,
             config.power,
         )
+    own = {"epsilon": config.epsilon} if config.epsilon else {}
     if isinstance(config, TableOptimizerConfig) and config.rows == "touched":
-        own = {"decay": config.weight_decay} if config.name == "adamw" else {}
+        own |= {"decay": config.weight_decay} if config.name == "adamw" else {}
         # The training step sums repeated rows.
         return _OF_TOUCHED_ROWS[config.name](learning_rate=rate, distinct=True, name=name, **own)
-    own = {"weight_decay": config.weight_decay} if config.name == "adamw" else {}
+    own |= {"weight_decay": config.weight_decay} if config.name == "adamw" else {}
     return _CLASSES[config.name](learning_rate=rate, name=name, **own)
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from ctr_tf.config_base import Config
 
@@ -21,6 +28,8 @@ class OptimizerConfig(Config):
         power: of the polynomial; 1 is linear.
         clip_norm: bound on the global norm of the gradients of this group; none by default.
         weight_decay: decoupled weight decay, for `adamw`.
+        epsilon: of `adam`, `adamw` and the Adagrads, 1e-7 by default; gradients that are not far
+            above it, as rare rows have, move weights less than others do.
     """
 
     name: Literal["adam", "adamw", "adagrad", "ftrl", "sgd"] = "adam"
@@ -32,11 +41,14 @@ class OptimizerConfig(Config):
     power: PositiveFloat = 1.0
     clip_norm: PositiveFloat | None = None
     weight_decay: NonNegativeFloat = 0.0
+    epsilon: PositiveFloat | None = Field(None, exclude_if=lambda epsilon: epsilon is None)
 
     @model_validator(mode="after")
     def _check(self) -> "OptimizerConfig":
         if self.weight_decay and self.name != "adamw":
             raise ValueError(f"weight_decay: only adamw has it, not {self.name}")
+        if self.epsilon and not self.name.endswith(("adam", "adamw", "adagrad")):
+            raise ValueError(f"epsilon: {self.name} has none")
         if self.decay_steps and self.decay == "constant":
             raise ValueError("decay_steps: a constant rate has none; set decay: polynomial")
         return self

@@ -5,7 +5,7 @@ import tensorflow as tf
 from pydantic import ValidationError
 
 from ctr_tf.optimizers.build import keras_optimizer
-from ctr_tf.optimizers.config import OptimizerConfig
+from ctr_tf.optimizers.config import OptimizerConfig, TableOptimizerConfig
 from ctr_tf.optimizers.groups import Group, GroupedOptimizer
 from ctr_tf.optimizers.schedule import WarmupPolynomial
 
@@ -30,6 +30,7 @@ def test_a_schedule_survives_serialisation():
     [
         ({"weight_decay": 0.1}, "weight_decay: only adamw has it, not adam"),
         ({"decay_steps": 5}, "set decay: polynomial"),
+        ({"name": "sgd", "epsilon": 1e-8}, "epsilon: sgd has none"),
     ],
 )
 def test_settings_that_would_do_nothing_are_errors(values, message):
@@ -45,6 +46,20 @@ def test_every_optimiser_descends(name):
     assert variable.numpy()[0] < 1.0
     if name != "ftrl":  # Ftrl forgets the initial value of a weight without gradients.
         assert variable.numpy()[1] == -1.0
+
+
+@pytest.mark.parametrize("kind", [OptimizerConfig, TableOptimizerConfig])
+def test_epsilon_halves_the_step_where_it_is_the_root_of_the_second_moment(kind):
+    """r sqrt(1 - b2) g / (sqrt(1 - b2) g + epsilon) of a first gradient, g = 1, b2 = 0.999."""
+    steps = []
+    for epsilon in (None, 0.001**0.5):
+        optimizer = keras_optimizer(kind(epsilon=epsilon).resolved(0.1, 1), "tables")
+        variable = keras.Variable([[0.0]])
+        optimizer.build([variable])
+        gradient = tf.IndexedSlices(tf.ones((1, 1)), tf.constant([0]), tf.constant([1, 1]))
+        optimizer.apply([gradient], [variable])
+        steps.append(variable.numpy().item())
+    assert steps == pytest.approx([-0.1, -0.05], rel=1e-4)
 
 
 def test_each_group_is_clipped_by_its_own_norm():
