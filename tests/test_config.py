@@ -220,6 +220,14 @@ def test_a_mistake_in_an_objective_names_its_key(override, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["movielens/transformer", "srp4ctr/scratch"])
+def test_heads_that_do_not_divide_the_width_name_their_key(name):
+    message = r" model.encoder.heads: must divide the width, 64; got 5$"
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(CONFIGS / f"{name}.yaml", ["model.encoder.heads=5"])
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_an_architecture_that_does_not_fit_the_schema_names_key_file_and_line(write):
     with pytest.raises(ConfigError, match=r"yaml:7: model.name: din needs a behaviour sequence"):
         load(write(GOOD.replace("dcn_v2", "din")))

@@ -21,3 +21,13 @@ def test_every_folder_is_listed():
     }
     # A library is listed by its parts.
     assert listed == (packages - {"ctr_tf"}) | {"configs", "benchmarks"}
+
+
+def test_measured_rows_are_those_of_the_result_pages():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    measured = text.partition("\n## Measured\n")[2].partition("\n## ")[0]
+    rows = {line for line in measured.splitlines() if line.startswith("| `")}
+    pages = (ROOT / "benchmarks" / "results").glob("*.md")
+    found = {line for page in pages for line in page.read_text(encoding="utf-8").splitlines()}
+    # Of every baseline, on two datasets, and of those of the other library.
+    assert len(rows) > 40 and rows <= found

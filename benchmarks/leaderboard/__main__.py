@@ -13,7 +13,6 @@ import itertools
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
@@ -23,41 +22,11 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.leaderboard import page, record
-from benchmarks.leaderboard.board import OURS, PEER, Board, Entry, boards
+from benchmarks.leaderboard.board import OURS, PEER, Board, boards
 from benchmarks.leaderboard.page import Row
-from benchmarks.leaderboard.runs import MOST_RATES, ROOT, Trainer, best_point
+from benchmarks.leaderboard.runs import MOST_RATES, RESULTS, Trainer
+from benchmarks.leaderboard.tuning import train_row
 from ctr_tf.config_base import check_known
-
-RESULTS = ROOT / "benchmarks" / "results"
-
-
-def train_row(
-    trainer: Trainer, board: Board, entry: Entry, stack: str, start: bool, step: Callable[[], None]
-) -> Row | None:
-    """Tunes an entry and trains its best point with every seed.
-
-    Args:
-        trainer: of the runs.
-        board: of the entry.
-        entry: what is trained.
-        stack: whose model.
-        start: whether it is trained where it is not finished; None is returned otherwise.
-        step: called after each training.
-    """
-    row = Row(entry.name, stack)
-    first, *others = board.seeds
-    for point in board.points:
-        row.trials.append(trainer.train(board, entry, stack, point, first, start))
-        step()
-    if None in row.trials:
-        return None
-    best = best_point(row.trials)
-    row.runs = [trial for trial in row.trials if trial.point == best]
-    for seed in others:
-        row.runs.append(trainer.train(board, entry, stack, best, seed, start))
-        step()
-    row.rates = trainer.kept_rates(board, entry, stack)
-    return None if None in row.runs else row
 
 
 def train_board(
@@ -73,18 +42,23 @@ def train_board(
     asked = options.entries or [entry.name for entry in board.entries]
     wanted = [(own, stack) for own, stack in board.rows if own in asked and stack in options.stacks]
     trainer.prepare(board, peer=any(stack == PEER for _, stack in wanted))
-    for path in sorted(options.output.glob("leaderboard_*.csv")):
+    records = options.output / f"leaderboard_{name}.csv"
+    for path in [records, *sorted(options.output.glob("leaderboard_*.csv"))]:
         # Boards may have a training in common.
         trainer.remember(record.read(path))
     train = partial(train_row, trainer, board)
     # Those of earlier calls stay on the page until they are trained anew.
-    rows = {own: train(board.entry(own[0]), own[1], False, lambda: None) for own in board.rows}
-    failed = 0
+    rows = {own: train(board.entry(own[0]), own[1], start=False) for own in board.rows}
+    done, failed = [], 0
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console()) as progress:
         each = len(board.points) + len(board.seeds) - 1
         bar = progress.add_task(name, total=each * len(wanted))
-        step = partial(progress.advance, bar)
+
+        def step(row: Row) -> None:
+            record.write(records, [row], board.rows)
+            progress.advance(bar)
+
         with ThreadPoolExecutor(options.jobs) as pool:
             futures = [
                 pool.submit(train, board.entry(own), stack, True, step) for own, stack in wanted
@@ -102,12 +76,13 @@ def train_board(
                     said = f"{row.entry} ({row.stack}): {tuned}validation AUC {value}"
                     progress.console.print(said)
                     rows[row.entry, row.stack] = row
+                    done.append(row)
                     page.write(options.output, name, board, list(filter(None, rows.values())))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 trainer.stop()
                 raise
-    measure_rates(trainer, board, [rows[own] for own in wanted if rows[own]], options.rates)
+    measure_rates(trainer, board, done, options.rates)
     return page.write(options.output, name, board, list(filter(None, rows.values()))), failed
 
 

@@ -1,4 +1,4 @@
-"""How much worse models rank the long tail, and which narrow that gap: Han et al. 2024, table 2.
+"""How much worse models rank the long tail, and whose gap is narrower: Han et al. 2024, table 2.
 
     python -m benchmarks.leaderboard.long_tail --board srp4ctr --models din can fg_bert_mp srp4ctr
 
@@ -18,10 +18,10 @@ import matplotlib
 import numpy as np
 
 from benchmarks.files import write_csv, write_figure, write_text
-from benchmarks.leaderboard.__main__ import RESULTS, train_row
 from benchmarks.leaderboard.board import OURS, Board, boards
-from benchmarks.leaderboard.runs import TEST, Trainer
+from benchmarks.leaderboard.runs import RESULTS, TEST, Trainer
 from benchmarks.leaderboard.scores import spread
+from benchmarks.leaderboard.tuning import train_row
 from ctr_tf.config_base import check_known
 from ctr_tf.metrics import MetricValue, frequency_groups, long_tail, with_interval
 from ctr_tf.metrics.auc import RankedScores
@@ -42,42 +42,51 @@ class Rows:
     Args:
         labels: 0 or 1, (M,).
         users: codes, (M,).
-        parts: masks of `ALL`, of each of `TAILS` and of each group, (M,).
+        parts: masks of `ALL` and of each of `TAILS`, (M,).
+        groups: masks of ten groups by frequency, the rarest items first, by number, (M,).
         scores: of each model, a row a seed, (seeds, M).
     """
 
     labels: np.ndarray
     users: np.ndarray
     parts: dict[str, np.ndarray]
+    groups: dict[int, np.ndarray]
     scores: dict[str, np.ndarray]
 
-    def aucs(self, model: str, part: str) -> list[float]:
-        """AUC of a part, a value a seed; NaN where it has one class."""
-        mask = self.parts[part]
-        return [_auc(self.labels[mask], own[mask]) for own in self.scores[model]]
+    def aucs(self, model: str, mask: np.ndarray) -> list[float]:
+        """AUC of the rows of a mask, a value a seed; NaN where they are of one class."""
+        labels = self.labels[mask]
+        if len(set(labels)) < 2:
+            return [np.nan] * len(self.scores[model])
+        weights = np.ones(len(labels))
+        ranked = (RankedScores(labels, own[mask]) for own in self.scores[model])
+        return [float(own.pair_sums(weights).auc[0]) for own in ranked]
 
-    def narrowed(self, model: str, reference: str, tail: str, replicates: int) -> MetricValue:
-        """How much smaller the gap of a model is than the reference's, with its interval.
+    def gaps(self, model: str, tail: str) -> np.ndarray:
+        """AUC of a tail less that of all, a value a seed."""
+        return np.subtract(*(self.aucs(model, self.parts[part]) for part in (tail, ALL)))
 
-        A gap is AUC of the tail - AUC of all, its mean over the seeds.
-        """
-        signed = [(1, own) for own in self.scores[model]]
-        signed += [(-1, own) for own in self.scores[reference]]
-        masks = {1: self.parts[tail], -1: self.parts[ALL]}
-        ranked = [
-            (sign * side / len(signed) * 2, mask, RankedScores(self.labels[mask], own[mask]))
-            for sign, own in signed
-            for side, mask in masks.items()
-        ]
+    def gap_less_that_of(
+        self, reference: str, model: str, tail: str, replicates: int
+    ) -> MetricValue:
+        """The mean gap of a model less that of a reference, with its interval over users."""
+        terms = []
+        for name, sign in ((model, 1), (reference, -1)):
+            for part, side in ((tail, 1), (ALL, -1)):
+                mask = self.parts[part]
+                terms += [
+                    (
+                        sign * side / len(self.scores[name]),
+                        mask,
+                        RankedScores(self.labels[mask], own[mask]),
+                    )
+                    for own in self.scores[name]
+                ]
 
         def statistic(weights: np.ndarray) -> float:
-            return sum(c * own.pair_sums(weights[mask]).auc[0] for c, mask, own in ranked)
+            return sum(c * own.pair_sums(weights[mask]).auc[0] for c, mask, own in terms)
 
         return with_interval(statistic, self.users, replicates)
-
-
-def _auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    return float(RankedScores(labels, scores).pair_sums(np.ones(len(labels))).auc[0])
 
 
 def read(files: Mapping[str, Sequence[Path]], task: str) -> Rows:
@@ -98,18 +107,20 @@ def read(files: Mapping[str, Sequence[Path]], task: str) -> Rows:
                     if not np.array_equal(common.setdefault(name, found[key]), found[key]):
                         raise ValueError(f"{path}: {key} differs from that of the first model")
                 scores.setdefault(model, []).append(found[f"{TEST}/{task}/score"])
+    if (common["user"] < 0).any():
+        raise ValueError(f"{TEST}/{task}: users are resampled, and some rows have none")
     items, frequencies = common["item"], common["frequency"]
     parts = {ALL: np.ones(len(items), bool)}
-    parts |= {tail: long_tail(items, frequencies, of=tail)[0] for tail in TAILS}
-    group = frequency_groups(items, frequencies, GROUPS)
     for tail in TAILS:
+        parts[tail], _ = long_tail(items, frequencies, of=tail)
         if len(set(common["label"][parts[tail]])) < 2:
             raise ValueError(
                 f"{TEST}/{task}: the tail of {tail} has no impressions of both classes"
             )
-    parts |= {f"group {number + 1}": group == number for number in np.unique(group[group >= 0])}
+    group = frequency_groups(items, frequencies, GROUPS)
+    groups = {int(number) + 1: group == number for number in np.unique(group[group >= 0])}
     stacked = {model: np.stack(own) for model, own in scores.items()}
-    return Rows(common["label"], common["user"], parts, stacked)
+    return Rows(common["label"], common["user"], parts, groups, stacked)
 
 
 def page(name: str, board: Board, rows: Rows, replicates: int) -> str:
@@ -120,41 +131,36 @@ def page(name: str, board: Board, rows: Rows, replicates: int) -> str:
         f"# {board.title}: the long tail",
         "",
         f"`{command} {' '.join(rows.scores)}`. Mean ± standard deviation over the seeds on the "
-        "test split. Gap: AUC of the tail - AUC of all. Narrowed: how much smaller the gap is than "
-        f"that of `{first}`, with a 95 % interval over {replicates:,} resamplings of users; it is "
-        "a yes where the interval lies above zero. Items that the test split has are ordered by "
-        "their impressions in training.",
+        "test split. Gap: AUC of the tail less that of all; beside it that less the gap of "
+        f"`{first}`, with a 95 % interval over {replicates:,} resamplings of users. Narrower: the "
+        f"interval lies above zero, and the gap is smaller than that of `{first}`. Items that the "
+        "test split has are ordered by their impressions in training.",
     ]
     for tail, said in TAILS.items():
         mask = rows.parts[tail]
         positives = int(rows.labels[mask].sum())
         counts = f"{mask.sum():,} of {len(mask):,} impressions, {positives:,} positive"
         lines += ["", f"## {said[0].upper()}{said[1:]}", "", f"{counts}.", ""]
-        lines += [
-            "| model | AUC | AUC of the tail | gap | narrowed | |",
-            "|---|---|---|---|---|---|",
-        ]
+        head = ["model", "AUC", "AUC of the tail", "gap", f"less that of `{first}`", "narrower"]
+        lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        sizes = {model: abs(rows.gaps(model, tail).mean()) for model in rows.scores}
         for model in rows.scores:
-            every, own = rows.aucs(model, ALL), rows.aucs(model, tail)
-            gaps = [tail - all_ for tail, all_ in zip(own, every)]
-            cells = [f"`{model}`", *map(_plus_minus, (every, own, gaps)), "", ""]
+            aucs = [rows.aucs(model, rows.parts[part]) for part in (ALL, tail)]
+            cells = [f"`{model}`", *map(_plus_minus, (*aucs, rows.gaps(model, tail))), "", ""]
             if model in others:
-                found = rows.narrowed(model, first, tail, replicates)
-                cells[-2:] = [str(found), "yes" if (found.low or 0) > 0 else "no"]
+                found = rows.gap_less_that_of(first, model, tail, replicates)
+                narrower = (found.low or 0) > 0 and sizes[model] < sizes[first]
+                cells[-2:] = [str(found), "yes" if narrower else "no"]
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## By training frequency", ""]
     lines += ["AUC of ten groups of test impressions, the rarest items first, mean over the seeds."]
     lines += ["", f"| group | impressions | {' | '.join(f'`{model}`' for model in rows.scores)} |"]
     lines += ["|---|---|" + "---|" * len(rows.scores)]
-    for part in _groups(rows):
-        values = [f"{np.mean(rows.aucs(model, part)):.4f}" for model in rows.scores]
-        size = f"{rows.parts[part].sum():,}"
-        lines.append(f"| {part.removeprefix('group ')} | {size} | {' | '.join(values)} |")
+    for number, mask in rows.groups.items():
+        means = (np.mean(rows.aucs(model, mask)) for model in rows.scores)
+        values = ["undefined" if np.isnan(mean) else f"{mean:.4f}" for mean in means]
+        lines.append(f"| {number} | {mask.sum():,} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
-
-
-def _groups(rows: Rows) -> list[str]:
-    return [part for part in rows.parts if part.startswith("group")]
 
 
 def _plus_minus(values: Sequence[float]) -> str:
@@ -167,11 +173,12 @@ def draw(path: Path, title: str, rows: Rows) -> Path:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    names = _groups(rows)
     for model in rows.scores:
-        means, deviations = zip(*(spread(rows.aucs(model, part)) for part in names))
-        numbers = [int(name.removeprefix("group ")) for name in names]
-        axes.errorbar(numbers, means, yerr=deviations, marker="o", markersize=4, label=model)
+        found = [spread(rows.aucs(model, mask)) for mask in rows.groups.values()]
+        means, deviations = zip(*found)
+        axes.errorbar(
+            list(rows.groups), means, yerr=deviations, marker="o", markersize=4, label=model
+        )
     axes.set_xlabel("tenth of the test impressions, by the item's training frequency")
     axes.set_ylabel("AUC")
     axes.grid(color="0.92")
@@ -197,26 +204,28 @@ def main() -> None:
         files, tasks = {}, set()
         for name in options.models:
             check_known((options.board, "models"), "row", name, [e.name for e in board.entries])
-            row = train_row(trainer, board, board.entry(name), OURS, False, lambda: None)
+            row = train_row(trainer, board, board.entry(name), OURS, start=False)
             if row is None:
                 raise ValueError(
                     f"{name} is not finished here: python -m benchmarks.leaderboard "
                     f"--boards {options.board} --entries {name}"
                 )
-            files[name] = [trainer.scores(run) for run in row.runs]
+            files[name] = [run.path for run in row.runs]
             tasks |= set(row.runs[0].test)
         if len(tasks) > 1:
             raise ValueError(f"the models must have one task, got {', '.join(sorted(tasks))}")
         rows = read(files, tasks.pop())
-    except ValueError as error:
+    except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     file = options.output / f"long_tail_{options.board}.md"
+    parts = rows.parts | {f"group {number}": mask for number, mask in rows.groups.items()}
     records = (
-        {"model": model, "seed": seed, "part": part, "impressions": mask.sum(), "auc": auc}
+        {"model": model, "seed": seed, "part": part, "impressions": mask.sum()}
+        | ({} if np.isnan(auc) else {"auc": auc})
         for model in rows.scores
-        for part, mask in rows.parts.items()
-        for seed, auc in zip(board.seeds, rows.aucs(model, part))
+        for part, mask in parts.items()
+        for seed, auc in zip(board.seeds, rows.aucs(model, mask))
     )
     write_csv(file.with_suffix(".csv"), COLUMNS, records)
     draw(file.with_suffix(".svg"), f"{board.title}: AUC by frequency", rows)

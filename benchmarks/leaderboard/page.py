@@ -92,7 +92,7 @@ def write(folder: Path, name: str, board: Board, rows: Sequence[Row]) -> Path:
     # In whatever order they were finished.
     rows = sorted(rows, key=lambda row: board.rows.index((row.entry, row.stack)))
     file = folder / f"leaderboard_{name}"
-    record.write(file.with_suffix(".csv"), rows)
+    record.write(file.with_suffix(".csv"), rows, board.rows)
     ours = [row for row in rows if row.stack == OURS]
     plotted = [row for row in ours if row.cost]
     if plotted:

@@ -1,9 +1,11 @@
-"""The CSV of a board: every training in a line for each of its tasks, to read and to go on from."""
+"""The CSV of a board: a line for each training and task, to read and to go on from."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import fcntl
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +25,34 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write(path: Path, rows: Sequence[Row]) -> Path:
-    """Writes the trainings of rows; returns the path.
+def write(path: Path, rows: Sequence[Row], known: Collection[tuple[str, str]]) -> Path:
+    """Writes the trainings of rows, and keeps others of the file; returns the path.
 
     A point that was not chosen has no metrics of the test split; a training for the speed has no
-    task.
+    task. Several threads and processes may write.
+
+    Args:
+        path: of the CSV.
+        rows: whose trainings are written; of one without runs, those that were not tested before.
+        known: entry and stack of all rows of the board, in order; lines of no other are kept.
     """
-    return write_csv(path, COLUMNS, (line for row in rows for line in _lines(row)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        before = _read(path) if path.exists() else []
+        tested = {line["key"] for line in before if line["auc"]}
+        lines = [
+            line for row in rows for line in _lines(row) if row.runs or line["key"] not in tested
+        ]
+        written = {_identity(line) for line in lines}
+        lines += [line for line in before if _identity(line) not in written]
+        order = {own: place for place, own in enumerate(known)}
+        lines = [line for line in lines if (line["model"], line["stack"]) in order]
+        lines.sort(key=lambda line: (order[line["model"], line["stack"]], *_place(line)))
+        return write_csv(path, COLUMNS, lines)
+    finally:
+        os.close(folder)
 
 
 def read(path: Path) -> dict[str, Run]:
@@ -39,23 +62,40 @@ def read(path: Path) -> dict[str, Run]:
         ValueError: the file is not of these columns, or a value does not parse; names the line.
     """
     found: dict[str, Run] = {}
-    if not path.exists():
-        return found
+    for number, line in enumerate(_read(path), start=2) if path.exists() else ():
+        try:
+            run = found.setdefault(line["key"], _run(line))
+            if line["task"]:
+                run.validation[line["task"]] = _metrics(line, "validation_")
+            if line["auc"]:
+                counts = {name: int(line[name]) for name in COUNTS}
+                run.test[line["task"]] = _metrics(line, "") | counts
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: {error}") from None
+    return found
+
+
+def _read(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ValueError(f"{path}: its columns must be {', '.join(COLUMNS)}")
-        for line in reader:
-            try:
-                run = found.setdefault(line["key"], _run(line))
-                if line["task"]:
-                    run.validation[line["task"]] = _metrics(line, "validation_")
-                if line["auc"]:
-                    counts = {name: int(line[name]) for name in COUNTS}
-                    run.test[line["task"]] = _metrics(line, "") | counts
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}:{reader.line_num}: {error}") from None
-    return found
+        lines = list(reader)
+    for number, line in enumerate(lines, start=2):
+        if None in line or None in line.values():
+            raise ValueError(f"{path}:{number}: {len(COLUMNS)} columns, got another number")
+    return lines
+
+
+def _place(line: Mapping[str, object]) -> tuple[int, str, int]:
+    """The order of a row's lines: its runs, its other points, trainings for the speed."""
+    chosen = {"1": 0, "0": 1}.get(str(line.get("chosen", "")), 2)
+    return chosen, str(line["point"]), int(line["seed"])
+
+
+def _identity(line: Mapping[str, object]) -> tuple[str, ...]:
+    """What a line of another configuration replaces."""
+    return tuple(str(line.get(name, "")) for name in ("model", "stack", "task", "seed", "point"))
 
 
 def _run(line: dict[str, str]) -> Run:

@@ -25,6 +25,7 @@ from ctr_tf.config import fingerprint, load
 from ctr_tf.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
 VALIDATION, TEST = "validation", "test"
 MOST_RATES = 5
 RATE_STEPS = 150
@@ -45,7 +46,8 @@ class Run:
         key: of its configuration, data and seed.
         facts: what it said of itself.
         validation: metrics of the validation split, by task.
-        measure_test: gives those of the test split.
+        measure_test: gives those of the test split; none where it is recorded and was not chosen.
+        path: its scores; None where it is no more than recorded.
     """
 
     stack: str
@@ -56,6 +58,7 @@ class Run:
     facts: dict
     validation: dict[str, dict]
     measure_test: Callable[[], dict[str, dict]] = field(repr=False, compare=False)
+    path: Path | None = None
 
     @cached_property
     def test(self) -> dict[str, dict]:
@@ -141,8 +144,13 @@ class Trainer:
             _environment()
 
     def remember(self, recorded: Mapping[str, Run]) -> None:
-        """Adds trainings, by key, of which there is no more than a record."""
-        self._recorded.update(recorded)
+        """Adds trainings, by key, of which there is no more than a record.
+
+        One that is there already stays, unless it alone has no metrics of the test split.
+        """
+        for key, run in recorded.items():
+            if not self._recorded.setdefault(key, run).test:
+                self._recorded[key] = run
 
     def train(
         self,
@@ -152,8 +160,9 @@ class Trainer:
         point: Sequence[str],
         seed: int,
         start: bool = True,
+        tested: bool = False,
     ) -> Run | None:
-        """The run of an entry at a point of the grid, of the file or record where it is there.
+        """The run of an entry at a point of the grid: trained, or of its file or record.
 
         Args:
             board: of the entry.
@@ -162,6 +171,7 @@ class Trainer:
             point: of the grid, as overrides.
             seed: of it.
             start: whether it is trained now where it is not there; None is returned otherwise.
+            tested: whether a record counts only with metrics of the test split.
 
         Raises:
             RuntimeError: the training failed; names its log.
@@ -170,20 +180,7 @@ class Trainer:
         config, everything = self._experiment(board, entry, overrides)
         splits = [VALIDATION, TEST]
         job = _Job(stack, entry.name, tuple(point), seed, config, everything, splits)
-        return self._run(job, start)
-
-    def scores(self, run: Run) -> Path:
-        """The file of a run's scores.
-
-        Raises:
-            ValueError: it is not there: the run is of the record alone.
-        """
-        found = next(self.folder.glob(f"*-{run.key}.npz"), None)
-        if found is None:
-            raise ValueError(
-                f"{run.entry}, seed {run.seed}: recorded, without scores; train it anew"
-            )
-        return found
+        return self._run(job, start, tested)
 
     def kept_rates(self, board: Board, entry: Entry, stack: str) -> list[Run]:
         """The runs of `rate` that are there."""
@@ -203,7 +200,7 @@ class Trainer:
         pretrained = self.workspace(board, entry, []).experiment.pretrain is not None
         return [f"{section}.seed={seed}" for section in ("train", *["pretrain.train"] * pretrained)]
 
-    def _run(self, job: _Job, start: bool) -> Run | None:
+    def _run(self, job: _Job, start: bool, tested: bool = False) -> Run | None:
         workspace = Workspace(self.root, load(job.config, job.overrides))
         spec = {"stack": job.stack, "splits": job.splits}
         if job.stack == PEER:
@@ -213,8 +210,9 @@ class Trainer:
         path = self.folder / f"{name}.npz"
         if not path.exists():
             recorded = self._recorded.get(key)
-            if recorded and (self.trust or not start):
-                return replace(recorded, entry=job.entry)
+            if recorded and (self.trust or not start) and (recorded.test or not tested):
+                # Another board may have it by other names.
+                return replace(recorded, entry=job.entry, point=job.point, seed=job.seed)
             if not start:
                 return None
             if job.stack == OURS:
@@ -229,9 +227,8 @@ class Trainer:
             shared = self.shared if job.splits else {}
             self._start(name, job.stack, spec | {"output": str(path)}, shared)
         validation, test = _measure(path, VALIDATION), partial(_measure, path, TEST)
-        return Run(
-            job.stack, job.entry, job.point, job.seed, key, read_facts(path), validation, test
-        )
+        names = job.stack, job.entry, job.point, job.seed, key
+        return Run(*names, read_facts(path), validation, test, path)
 
     def _peer_spec(self, workspace: Workspace) -> dict:
         experiment = workspace.experiment

@@ -58,8 +58,8 @@ def long_tail(
     """Which rows have an item of the long tail: the least frequent share of the distinct items.
 
     The distinct items that appear in the rows are put in order of training frequency, equal
-    frequencies in order of `items`; the first ceil(share * items) of them are the tail, or as many
-    as have that share of the occurrences of them all, and no more.
+    frequencies in order of `items`. The tail is the first ceil(share * items) of them or, `of`
+    occurrences, the first ones that together have at most that share of the occurrences of all.
 
     Args:
         items: integer codes whose order breaks ties, negative where unknown, (M,).

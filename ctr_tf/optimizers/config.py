@@ -28,8 +28,9 @@ class OptimizerConfig(Config):
         power: of the polynomial; 1 is linear.
         clip_norm: bound on the global norm of the gradients of this group; none by default.
         weight_decay: decoupled weight decay, for `adamw`.
-        epsilon: of `adam`, `adamw` and the Adagrads, 1e-7 by default; gradients that are not far
-            above it, as rare rows have, move weights less than others do.
+        epsilon: of `adam`, `adamw` and the Adagrads, where it is added as their classes say; 1e-7
+            by default, 1e-8 of `row_wise_adagrad`. Gradients that are not far above Adam's, as rare
+            rows have, move weights less than others do.
     """
 
     name: Literal["adam", "adamw", "adagrad", "ftrl", "sgd"] = "adam"

@@ -72,6 +72,9 @@ class Progress:
     def from_json(cls, text: str) -> "Progress":
         """What `to_json` wrote."""
         found = json.loads(text)
-        found["recent"] = {name: Mean(**mean) for name, mean in found["recent"].items()}
+        recent = found["recent"]
+        # Runs of before tasks had losses of their own have one mean.
+        recent = recent if not recent or "total" not in recent else {"loss": recent}
+        found["recent"] = {name: Mean(**mean) for name, mean in recent.items()}
         found["epoch_loss"] = Mean(**found["epoch_loss"])
         return cls(**found)

@@ -22,7 +22,8 @@ class StepStats:
 
     Args:
         losses: (S,), of each step: the tasks' weighted losses.
-        task_losses: (S,) of each task, without its weight.
+        task_losses: (S,) of each task, without `task_weights`; what `losses_of` weights by itself
+            has those weights.
         regularisation: (S,), what regularisers add to it.
         impressions: (S,), candidates trained on.
         gradient_norms: (S,), of all gradients, before clipping; 0 where the loss is scaled, whose
@@ -118,7 +119,7 @@ class TrainStep:
         label_weights = totals[:-2]
         share = 1.0 / (replica.num_replicas_in_sync * len(batches))
         variables = [variable.value for variable in self.model.trainable_variables]
-        task_weights = tf.constant(list(self.task_weights.values()))
+        task_weights = tf.constant(list(self.task_weights.values()), tf.float32)
         found, losses = [], tf.zeros((len(self.task_weights) + 1,))
         for batch in batches:
             with tf.GradientTape() as tape:

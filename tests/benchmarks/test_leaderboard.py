@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks.leaderboard import __main__ as command
-from benchmarks.leaderboard import board, ours_run, page, record, runs, scores
+from benchmarks.leaderboard import board, ours_run, page, record, runs, scores, tuning
 from benchmarks.leaderboard.board import OURS, PEER, Board, Entry, boards
 from benchmarks.leaderboard.page import Row
 from benchmarks.leaderboard.runs import Run
@@ -85,6 +85,7 @@ def run_of(file, stack=OURS, entry="fm", point=(), seed=1):
         *(stack, entry, point, seed, file.stem, scores.read_facts(file)),
         scores.measure(file, "validation"),
         lambda: scores.measure(file, "test"),
+        file,
     )
 
 
@@ -153,12 +154,13 @@ class FakeTrainer:
     def __init__(self, folder, finished=()):
         self.folder, self.finished, self.trained = folder, set(finished), []
 
-    def train(self, board, entry, stack, point, seed, start=True):
+    def train(self, board, entry, stack, point, seed, start=True, tested=False):
         key = (point[0], seed)
         if key not in self.finished:
             if not start:
                 return None
             self.trained.append(key)
+            self.finished.add(key)
         # The second point is the better one.
         wins = 1 + (list(point) == BOARD.points[1])
         return write_run(self.folder, entry.name, stack, tuple(point), seed, wins)
@@ -174,9 +176,7 @@ class FakeTrainer:
 def test_the_grid_is_searched_with_the_first_seed_alone(tmp_path):
     trainer = FakeTrainer(tmp_path)
     steps = []
-    row = command.train_row(
-        trainer, BOARD, Entry(name="fm", config="fm"), OURS, True, lambda: steps.append(1)
-    )
+    row = tuning.train_row(trainer, BOARD, Entry(name="fm", config="fm"), OURS, True, steps.append)
     low, high = "train.learning_rate=0.1", "train.learning_rate=0.2"
     assert trainer.trained == [(low, 1), (high, 1), (high, 2)]
     assert len(steps) == 3
@@ -188,9 +188,9 @@ def test_an_unfinished_entry_is_left_out_unless_it_is_asked_for(tmp_path):
     entry = Entry(name="fm", config="fm")
     finished = {("train.learning_rate=0.1", 1), ("train.learning_rate=0.2", 1)}
     trainer = FakeTrainer(tmp_path, finished)
-    assert command.train_row(trainer, BOARD, entry, OURS, False, lambda: None) is None
+    assert tuning.train_row(trainer, BOARD, entry, OURS, False) is None
     trainer.finished.add(("train.learning_rate=0.2", 2))
-    row = command.train_row(trainer, BOARD, entry, OURS, False, lambda: None)
+    row = tuning.train_row(trainer, BOARD, entry, OURS, False)
     assert row.values("like", "auc") == [1.0, 1.0]
     assert trainer.trained == []
 
@@ -200,11 +200,13 @@ def test_a_training_that_fails_ends_its_row_alone(tmp_path, capsys):
         def prepare(self, board, peer):
             pass
 
-        def train(self, board, entry, *given):
-            *_, start = given
+        def remember(self, recorded):
+            pass
+
+        def train(self, board, entry, stack, point, seed, start=True, tested=False):
             if start and entry.name == "fm":
                 raise RuntimeError("fm: failed with exit code 1")
-            return super().train(board, entry, *given)
+            return super().train(board, entry, stack, point, seed, start, tested)
 
     options = SimpleNamespace(
         entries=None, stacks=[OURS], jobs=1, rates=0, output=tmp_path / "results"
@@ -269,6 +271,29 @@ def test_pages(tmp_path):
     assert "\n3 CPU cores, abacus; x 1.\n" in text
 
 
+def test_a_csv_keeps_what_is_not_written_anew(tmp_path):
+    fm, din, peer = rows_of(tmp_path)
+    path = tmp_path / "leaderboard_small.csv"
+    known = BOARD.rows
+    record.write(path, [din, peer], known)
+    # A row that is being tuned has no runs yet.
+    record.write(path, [Row("fm", OURS, fm.trials[:1])], known)
+    found = record.read(path)
+    assert {(run.entry, run.stack) for run in found.values()} == set(known)
+    assert found[fm.trials[0].key].test == {} and found[din.runs[1].key].test == din.runs[1].test
+    # What was tested is not replaced by what is not, until the row has its runs again.
+    before = path.read_bytes()
+    record.write(path, [Row("din", OURS, din.trials[:1])], known)
+    assert path.read_bytes() == before
+    # The same training of another configuration takes the place of the former.
+    trial = replace(din.trials[0], key="another")
+    record.write(path, [Row("din", OURS, [trial])], known)
+    assert din.trials[0].key not in record.read(path) and "another" in record.read(path)
+    # A row that the board has no more.
+    record.write(path, [], [("fm", OURS)])
+    assert {run.entry for run in record.read(path).values()} == {"fm"}
+
+
 def test_a_csv_is_read_as_it_was_written(tmp_path):
     rows = rows_of(tmp_path)
     for row in rows:
@@ -311,6 +336,7 @@ def test_a_csv_is_read_as_it_was_written(tmp_path):
     [
         (("model,stack", "model,side"), r"leaderboard_small.csv: its columns must be model, stack"),
         ((",1234,", ",many,"), r"leaderboard_small.csv:2: invalid literal for int.*'many'"),
+        ((",1234,", ","), r"leaderboard_small.csv:2: 23 columns, got another number"),
     ],
 )
 def test_a_csv_that_does_not_parse_names_its_line(tmp_path, change, message):
@@ -461,15 +487,26 @@ def test_what_is_recorded_counts_where_it_is_not_asked_for_or_trusted(trainer, t
     board = Board(title="", configs=str(tmp_path), entries=["fm"])
     (entry,) = board.entries
     run = trainer.train(board, entry, OURS, [], 1)
-    for file in (tmp_path / "workspace" / "leaderboard").glob("*.npz"):
-        file.unlink()
+    assert run.test["like"]["impressions"] == 20
+    run.path.unlink()
     trainer.remember({run.key: run})
     assert trainer.train(board, entry, OURS, [], 1, start=False) == run
     trainer.trust = True
     assert trainer.train(board, entry, OURS, [], 1) == run
-    # By another name on another board.
-    other = Entry(name="machine", config="fm")
-    assert trainer.train(board, other, OURS, [], 1) == replace(run, entry="machine")
+    # By other names on another board.
+    other, point = Entry(name="machine", config="fm"), ["train.learning_rate=0.001"]
+    named = replace(run, entry="machine", point=tuple(point))
+    assert trainer.train(board, other, OURS, point, 1) == named
+    # One that was not chosen has no metrics of the test split.
+    untested = replace(run, measure_test=dict)
+    trainer._recorded = {}
+    trainer.remember({run.key: untested})
+    assert trainer.train(board, entry, OURS, [], 1, start=False) == untested
+    assert trainer.train(board, entry, OURS, [], 1, start=False, tested=True) is None
+    trainer.remember({run.key: run})
+    assert trainer.train(board, entry, OURS, [], 1, start=False, tested=True) == run
+    trainer.remember({run.key: untested})
+    assert trainer.train(board, entry, OURS, [], 1, start=False, tested=True) == run
     assert trainer.train(board, entry, OURS, [], 2, start=False) is None
     assert len(trainer.started) == 1
     trainer.trust = False

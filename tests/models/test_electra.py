@@ -7,6 +7,8 @@ import tensorflow as tf
 from scipy.stats import chisquare
 
 from ctr_tf.config_base import SettingError
+from ctr_tf.layers.sampling import log_uniform_sample
+from ctr_tf.models.srp4ctr.cloze import NONE
 from ctr_tf.models.srp4ctr.config import ElectraConfig
 from ctr_tf.models.srp4ctr.electra import Electra
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
@@ -152,10 +154,34 @@ def test_of_many_items_loss_and_replacements_are_over_a_sample(rng, monkeypatch)
         assert float(losses["generator"][b, at]) == pytest.approx(own, rel=1e-4, abs=1e-5)
         among = np.array([label, *drawn])
         assert corrupted[b, at] == among[row % 4] + 1
-        # What a place is drawn by: scores less log Q, of which the label stands once.
-        weights = scores[among] - np.log(expected_count[among])
+        # What a place is drawn by: the label's score, those of the sample less log Q.
+        weights = scores[among] - np.log([1.0, *expected_count[drawn]])
         weights[1:][drawn == label] = -1e9
         np.testing.assert_allclose(given[row], weights, rtol=1e-4, atol=1e-5)
+
+
+def test_replacements_over_a_sample_are_those_of_the_whole_softmax(rng, monkeypatch):
+    """However rare the label is: it stays as often as the generator says."""
+    values, rows, label = 60, 4000, 50
+    model = make(rng, ElectraConfig(sample_above=6, samples=30), attributes=["item_id"])
+    scores = rng.normal(size=values).astype("float32")
+
+    def sampled_scores(head, name, h, labels, samples):
+        drawn, of_labels, of_drawn = log_uniform_sample(labels, samples, values)
+        own = tf.gather(scores, drawn) - tf.math.log(of_drawn)
+        own = tf.where(labels[:, None] == drawn, NONE, own)
+        return tf.gather(scores, labels), tf.math.log(of_labels), own, drawn
+
+    monkeypatch.setattr(model, "sampled_scores", sampled_scores)
+    counts = np.zeros(values)
+    for _ in range(50):
+        _, replaced = model._generated(None, tf.fill((rows,), label))
+        counts += np.bincount(replaced, minlength=values)
+    expected = np.exp(scores) / np.exp(scores).sum()
+    found = counts / counts.sum()
+    # With log Q taken from the label's score, too, it would come 0.4 of the time and not 0.01.
+    assert abs(found[label] - expected[label]) < 0.5 * expected[label]
+    assert np.abs(found - expected).sum() < 0.25
 
 
 def test_no_gradient_passes_through_the_samples(rng):

@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from ctr_tf.optimizers.build import build_optimizer
 from ctr_tf.schema import Schema
 from ctr_tf.training.checkpoints import CheckpointError, restore
 from ctr_tf.training.config import TrainConfig
+from ctr_tf.training.progress import Mean, Progress
 from ctr_tf.training.result import TrainingDivergedError
 from ctr_tf.training.step import TrainStep
 from ctr_tf.training.strategy import training_batches
@@ -46,6 +49,13 @@ def test_the_first_loss_is_the_mean_over_the_batch_s_candidates(tmp_path):
     record = history(tmp_path)[0]
     assert kept.sum() == 20
     assert record["loss"] == pytest.approx(2 * log_loss(labels, scores), abs=1e-6)
+
+
+def test_a_checkpoint_of_before_tasks_had_losses_of_their_own_is_read():
+    old = json.loads(Progress(step=3, recent={"loss": Mean(1.5, 2)}).to_json())
+    old["recent"] = old["recent"]["loss"]
+    found = Progress.from_json(json.dumps(old))
+    assert (found.step, found.recent["loss"].value) == (3, 0.75)
 
 
 def test_training_takes_the_inputs_training_split(tmp_path):

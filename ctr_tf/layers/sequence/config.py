@@ -42,7 +42,7 @@ class EncoderConfig(Config):
     dropout: NonNegativeFloat = Field(0.0, lt=1)
     use_bias: bool = False
     positions: int = Field(200, ge=0)
-    # The default is not written out: it was there before it had a name, and runs keep theirs.
+    # The default is not written out, which keeps the runs of other models.
     input_norm: bool = Field(False, exclude_if=lambda normed: not normed)
 
     @model_validator(mode="after")

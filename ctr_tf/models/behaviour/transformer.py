@@ -63,10 +63,6 @@ class Transformer(Body):
         interest = len(self.encoders) * config.encoder.width
         self.mlp = interest_network(config, widths, interest)
 
-    @classmethod
-    def check(cls, config: TransformerConfig, widths: Widths) -> None:
-        super().check(config, widths)
-
     def user_tower(self, user: UserSide, training: bool) -> State:
         interests = []
         for sequence, encoder in zip(user.sequences.values(), self.encoders):

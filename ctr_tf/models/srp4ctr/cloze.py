@@ -8,6 +8,9 @@ from keras import ops
 from ctr_tf.losses.cross_entropy import binary_cross_entropy
 from ctr_tf.types import Tensor
 
+NONE = -1e9
+"""The score of what is out of the question."""
+
 
 class ClozeHead(keras.layers.Layer):
     """Scores of an attribute's values at masked positions, with the attribute's own table.
@@ -79,14 +82,14 @@ def sampled_softmax_loss(own: Tensor, sampled: Tensor) -> Tensor:
 
     Args:
         own: s - log Q of each label, (P,).
-        sampled: s - log Q of the sampled values, (P, S); very low where one is the label, which
+        sampled: s - log Q of the sampled values, (P, S); `NONE` where one is the label, which
             counts once.
 
     Returns:
         (P,).
 
     Example:
-        >>> round(float(sampled_softmax_loss(ops.zeros(1), ops.array([[-1e9, 0.0]]))[0]), 4)
+        >>> round(float(sampled_softmax_loss(ops.zeros(1), ops.array([[NONE, 0.0]]))[0]), 4)
         0.6931
     """
     return ops.logsumexp(ops.concatenate([own[:, None], sampled], axis=1), axis=1) - own

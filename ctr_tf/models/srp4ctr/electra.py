@@ -102,11 +102,13 @@ class Electra(HistoryModel):
         if self.values[self.item] <= self.config.sample_above:
             scores = self.item_scores(h)
             return softmax_loss(scores, labels), self.drawn(scores)
-        (own, others), values = self.sampled_scores(self.generator_head, self.item, h, labels)
-        place = self.drawn(ops.concatenate([own[:, None], others], axis=1))
-        # The label stands before the sample.
+        own, log_q, sampled, values = self.sampled_scores(
+            self.generator_head, self.item, h, labels, self.config.samples
+        )
+        # By importance: a value stands for 1 / Q of its like, the label, always there, for itself.
+        place = self.drawn(ops.concatenate([own[:, None], sampled], axis=1))
         replaced = ops.where(place == 0, labels, ops.take(values, ops.maximum(place - 1, 0)))
-        return sampled_softmax_loss(own, others), replaced
+        return sampled_softmax_loss(own - log_q, sampled), replaced
 
     def item_scores(self, h: Tensor) -> Tensor:
         return self.generator_head(h, self.table(self.item))

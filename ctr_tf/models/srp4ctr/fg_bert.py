@@ -79,7 +79,8 @@ class FGBert(HistoryModel):
         labels = ops.clip(labels, 0, count - 1)
         if count <= self.config.sample_above:
             return softmax_loss(head(h, self.table(name)), labels)
-        return sampled_softmax_loss(*self.sampled_scores(head, name, h, labels)[0])
+        own, log_q, sampled, _ = self.sampled_scores(head, name, h, labels, self.config.samples)
+        return sampled_softmax_loss(own - log_q, sampled)
 
     def item_scores(self, h: Tensor) -> Tensor:
         return self.heads[self.items[0]](h, self.table(self.items[0]))

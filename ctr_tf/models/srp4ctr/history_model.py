@@ -11,7 +11,7 @@ from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sampling import log_uniform_sample
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.models.embedder import Embedder
-from ctr_tf.models.srp4ctr.cloze import ClozeHead, chosen
+from ctr_tf.models.srp4ctr.cloze import NONE, ClozeHead, chosen
 from ctr_tf.models.srp4ctr.config import AnyObjective
 from ctr_tf.models.srp4ctr.transfer import SRP4CTR, SRP4CTRConfig
 from ctr_tf.schema import Schema
@@ -154,34 +154,33 @@ class HistoryModel(keras.Model):
         return ops.cast(rows, self.embedder.compute_dtype)
 
     def sampled_scores(
-        self, head: ClozeHead, name: str, h: Tensor, labels: Tensor
-    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Scores, less log Q, of labels and of a sample of an attribute's values.
+        self, head: ClozeHead, name: str, h: Tensor, labels: Tensor, samples: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Scores of labels, and of a sample of an attribute's values less log Q.
 
-        Values are drawn by rank of frequency, which the vocabulary's order is; see
-        `sampled_softmax_loss`.
+        Values are drawn by rank of frequency, which the vocabulary's order is. The sampler's own
+        state is not saved: a run that is taken up draws others.
 
         Args:
             head: of the attribute.
             name: of the attribute.
             h: (P, states).
             labels: values from 0, (P,).
+            samples: S.
 
         Returns:
-            of the labels (P,) and of the sample (P, S), where one that is the row's label counts
-            as none; the sampled values, (S,).
+            s of the labels and their log Q, (P,); s - log Q of the sample, `NONE` where it is the
+            row's label, (P, S); the sampled values, (S,).
         """
         encoder = self.schema.encoder(name, self.sequence)
-        drawn, of_labels, of_drawn = log_uniform_sample(
-            labels, self.config.samples, self.values[name]
-        )
+        drawn, of_labels, of_drawn = log_uniform_sample(labels, samples, self.values[name])
         own, others = self.embedder.tables.lookup([(encoder, labels + 1), (encoder, drawn + 1)])
         projected, bias = head.projection(h), ops.convert_to_tensor(head.bias)
         score = ops.cast(ops.sum(projected * own, axis=1), "float32") + ops.take(bias, labels)
         scores = ops.cast(ops.matmul(projected, ops.transpose(others)), "float32")
         scores = scores + ops.take(bias, drawn) - ops.log(of_drawn)
-        scores = ops.where(labels[:, None] == drawn[None, :], -1e9, scores)
-        return (score - ops.log(of_labels), scores), drawn
+        scores = ops.where(labels[:, None] == drawn[None, :], NONE, scores)
+        return score, ops.log(of_labels), scores, drawn
 
     def next_item(self, features: dict[str, Tensor]) -> Tensor:
         """Scores of all values of the first item attribute behind the last behaviour, (B, V).
