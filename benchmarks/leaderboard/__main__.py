@@ -43,8 +43,8 @@ def train_board(
     wanted = [(own, stack) for own, stack in board.rows if own in asked and stack in options.stacks]
     trainer.prepare(board, peer=any(stack == PEER for _, stack in wanted))
     records = options.output / f"leaderboard_{name}.csv"
-    for path in [records, *sorted(options.output.glob("leaderboard_*.csv"))]:
-        # Boards may have a training in common.
+    # Boards may have a training in common; this one's own record comes first.
+    for path in dict.fromkeys([records, *sorted(options.output.glob("leaderboard_*.csv"))]):
         trainer.remember(record.read(path))
     train = partial(train_row, trainer, board)
     # Those of earlier calls stay on the page until they are trained anew.
@@ -54,6 +54,9 @@ def train_board(
     with Progress(*columns, TimeRemainingColumn(), console=Console()) as progress:
         each = len(board.points) + len(board.seeds) - 1
         bar = progress.add_task(name, total=each * len(wanted))
+
+        def write() -> Path:
+            return page.write(options.output, name, board, [row for row in rows.values() if row])
 
         def step(row: Row) -> None:
             record.write(records, [row], board.rows)
@@ -77,13 +80,13 @@ def train_board(
                     progress.console.print(said)
                     rows[row.entry, row.stack] = row
                     done.append(row)
-                    page.write(options.output, name, board, list(filter(None, rows.values())))
+                    write()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 trainer.stop()
                 raise
     measure_rates(trainer, board, done, options.rates)
-    return page.write(options.output, name, board, list(filter(None, rows.values()))), failed
+    return write(), failed
 
 
 def measure_rates(trainer: Trainer, board: Board, rows: list[Row], repeats: int) -> None:

@@ -19,7 +19,9 @@ import torch
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr_models import build
-from scores import machine, save
+from scores import save
+
+from benchmarks.training import machine
 
 
 class Batches:

@@ -20,8 +20,9 @@ import numpy as np
 from benchmarks.files import write_csv, write_figure, write_text
 from benchmarks.leaderboard.board import OURS, Board, boards
 from benchmarks.leaderboard.runs import RESULTS, TEST, Trainer
-from benchmarks.leaderboard.scores import spread
+from benchmarks.leaderboard.scores import plus_minus, spread
 from benchmarks.leaderboard.tuning import train_row
+from ctr_tf import metrics
 from ctr_tf.config_base import check_known
 from ctr_tf.metrics import MetricValue, frequency_groups, long_tail, with_interval
 from ctr_tf.metrics.auc import RankedScores
@@ -53,14 +54,9 @@ class Rows:
     groups: dict[int, np.ndarray]
     scores: dict[str, np.ndarray]
 
-    def aucs(self, model: str, mask: np.ndarray) -> list[float]:
-        """AUC of the rows of a mask, a value a seed; NaN where they are of one class."""
-        labels = self.labels[mask]
-        if len(set(labels)) < 2:
-            return [np.nan] * len(self.scores[model])
-        weights = np.ones(len(labels))
-        ranked = (RankedScores(labels, own[mask]) for own in self.scores[model])
-        return [float(own.pair_sums(weights).auc[0]) for own in ranked]
+    def aucs(self, model: str, mask: np.ndarray) -> list[float | None]:
+        """AUC of the rows of a mask, a value a seed; None where they are of one class."""
+        return [metrics.auc(self.labels[mask], own[mask]).value for own in self.scores[model]]
 
     def gaps(self, model: str, tail: str) -> np.ndarray:
         """AUC of a tail less that of all, a value a seed."""
@@ -146,7 +142,7 @@ def page(name: str, board: Board, rows: Rows, replicates: int) -> str:
         sizes = {model: abs(rows.gaps(model, tail).mean()) for model in rows.scores}
         for model in rows.scores:
             aucs = [rows.aucs(model, rows.parts[part]) for part in (ALL, tail)]
-            cells = [f"`{model}`", *map(_plus_minus, (*aucs, rows.gaps(model, tail))), "", ""]
+            cells = [f"`{model}`", *map(plus_minus, (*aucs, rows.gaps(model, tail))), "", ""]
             if model in others:
                 found = rows.gap_less_that_of(first, model, tail, replicates)
                 narrower = (found.low or 0) > 0 and sizes[model] < sizes[first]
@@ -157,14 +153,10 @@ def page(name: str, board: Board, rows: Rows, replicates: int) -> str:
     lines += ["", f"| group | impressions | {' | '.join(f'`{model}`' for model in rows.scores)} |"]
     lines += ["|---|---|" + "---|" * len(rows.scores)]
     for number, mask in rows.groups.items():
-        means = (np.mean(rows.aucs(model, mask)) for model in rows.scores)
-        values = ["undefined" if np.isnan(mean) else f"{mean:.4f}" for mean in means]
+        found = [rows.aucs(model, mask) for model in rows.scores]
+        values = ["undefined" if None in own else f"{np.mean(own):.4f}" for own in found]
         lines.append(f"| {number} | {mask.sum():,} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
-
-
-def _plus_minus(values: Sequence[float]) -> str:
-    return "{:.4f} ± {:.4f}".format(*spread(values))
 
 
 def draw(path: Path, title: str, rows: Rows) -> Path:
@@ -174,11 +166,10 @@ def draw(path: Path, title: str, rows: Rows) -> Path:
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for model in rows.scores:
-        found = [spread(rows.aucs(model, mask)) for mask in rows.groups.values()]
-        means, deviations = zip(*found)
-        axes.errorbar(
-            list(rows.groups), means, yerr=deviations, marker="o", markersize=4, label=model
-        )
+        found = {number: rows.aucs(model, mask) for number, mask in rows.groups.items()}
+        found = {number: spread(own) for number, own in found.items() if None not in own}
+        means, deviations = zip(*found.values())
+        axes.errorbar(list(found), means, yerr=deviations, marker="o", markersize=4, label=model)
     axes.set_xlabel("tenth of the test impressions, by the item's training frequency")
     axes.set_ylabel("AUC")
     axes.grid(color="0.92")
@@ -221,8 +212,7 @@ def main() -> None:
     file = options.output / f"long_tail_{options.board}.md"
     parts = rows.parts | {f"group {number}": mask for number, mask in rows.groups.items()}
     records = (
-        {"model": model, "seed": seed, "part": part, "impressions": mask.sum()}
-        | ({} if np.isnan(auc) else {"auc": auc})
+        {"model": model, "seed": seed, "part": part, "impressions": mask.sum(), "auc": auc}
         for model in rows.scores
         for part, mask in parts.items()
         for seed, auc in zip(board.seeds, rows.aucs(model, mask))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.leaderboard.scores import machine, save
+from benchmarks.leaderboard.scores import save
+from benchmarks.training import machine
 from ctr_tf import stages
 from ctr_tf.config import load
 from ctr_tf.evaluation.predictions import Predictions

@@ -13,7 +13,7 @@ from benchmarks.files import write_text
 from benchmarks.leaderboard import record
 from benchmarks.leaderboard.board import OURS, PEER, Board
 from benchmarks.leaderboard.runs import Run
-from benchmarks.leaderboard.scores import COUNTS, METRICS, spread, verdict
+from benchmarks.leaderboard.scores import COUNTS, METRICS, plus_minus, verdict
 
 STACKS = {OURS: "ctr_tf", PEER: "FuxiCTR"}
 
@@ -109,7 +109,7 @@ def table(rows: Sequence[Row], task: str) -> list[str]:
     head += ["MFLOPs folded", "row-wise"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in of_task(rows, task):
-        cells = [f"`{row.entry}`", *(_plus_minus(row.values(task, each)) for each in METRICS)]
+        cells = [f"`{row.entry}`", *(plus_minus(row.values(task, each)) for each in METRICS)]
         rate, cost = row.samples_per_second, row.cost
         cells += [f"{row.runs[0].facts['parameters']:,}", f"{rate:,.0f}" if rate else ""]
         cells += [f"{cost[key] / 1e6:.4f}" if cost else "" for key in ("folded", "row_wise")]
@@ -180,7 +180,7 @@ def _beside(rows: Sequence[Row]) -> list[str]:
         cells = [f"`{own.entry}`"]
         for metric in ("auc", "gauc"):
             values = own.values(task, metric), peer.values(task, metric)
-            cells += [*map(_plus_minus, values), verdict(*values)]
+            cells += [*map(plus_minus, values), verdict(*values)]
         rate = peer.samples_per_second
         cells += [f"{peer.runs[0].facts['parameters']:,}", f"{rate:,.0f}" if rate else ""]
         lines.append(f"| {' | '.join(cells)} |")
@@ -202,9 +202,3 @@ def _tuning(board: Board, rows: Sequence[Row]) -> list[str]:
         lines.append(f"| `{row.entry}` | {STACKS[row.stack]} | {' | '.join(cells)} |")
     edge = sum(board.at_edge(row.runs[0].point) for row in rows)
     return [*lines, "", f"The best point of {edge} of {len(rows)} rows is at an edge of the grid."]
-
-
-def _plus_minus(values: Sequence[float | None]) -> str:
-    if None in values:
-        return "undefined"
-    return "{:.4f} ± {:.4f}".format(*spread(values))

@@ -40,7 +40,7 @@ def write(path: Path, rows: Sequence[Row], known: Collection[tuple[str, str]]) -
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        before = _read(path) if path.exists() else []
+        before = _read(path)
         tested = {line["key"] for line in before if line["auc"]}
         lines = [
             line for row in rows for line in _lines(row) if row.runs or line["key"] not in tested
@@ -62,7 +62,7 @@ def read(path: Path) -> dict[str, Run]:
         ValueError: the file is not of these columns, or a value does not parse; names the line.
     """
     found: dict[str, Run] = {}
-    for number, line in enumerate(_read(path), start=2) if path.exists() else ():
+    for number, line in enumerate(_read(path), start=2):
         try:
             run = found.setdefault(line["key"], _run(line))
             if line["task"]:
@@ -76,6 +76,8 @@ def read(path: Path) -> dict[str, Run]:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:

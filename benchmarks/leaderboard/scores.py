@@ -6,8 +6,6 @@ It is read and written by the environments of both sides: NumPy alone is install
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +15,6 @@ from benchmarks.files import write_arrays
 
 METRICS = ("auc", "gauc", "log_loss")
 COUNTS = ("impressions", "positives", "users", "users_one_class")
-
-
-def machine() -> str:
-    """Where a run ran, for its facts."""
-    return f"{os.cpu_count()} CPU cores, {platform.machine()}"
 
 
 def save(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:
@@ -86,6 +79,16 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
         (0.71, 0.01)
     """
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def plus_minus(values: Sequence[float | None]) -> str:
+    """Mean and deviation, as a table says them.
+
+    Example:
+        >>> plus_minus([0.70, 0.71, 0.72]), plus_minus([0.70, None])
+        ('0.7100 ± 0.0100', 'undefined')
+    """
+    return "undefined" if None in values else "{:.4f} ± {:.4f}".format(*spread(values))
 
 
 def verdict(ours: Sequence[float | None], theirs: Sequence[float | None]) -> str:

@@ -48,7 +48,7 @@ class OptimizerConfig(Config):
     def _check(self) -> "OptimizerConfig":
         if self.weight_decay and self.name != "adamw":
             raise ValueError(f"weight_decay: only adamw has it, not {self.name}")
-        if self.epsilon and not self.name.endswith(("adam", "adamw", "adagrad")):
+        if self.epsilon and self.name in ("ftrl", "sgd"):
             raise ValueError(f"epsilon: {self.name} has none")
         if self.decay_steps and self.decay == "constant":
             raise ValueError("decay_steps: a constant rate has none; set decay: polynomial")

@@ -15,7 +15,7 @@ from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import CANDIDATES_MASK
 from tests.cases import CASES, FULL, batch
 from tests.models.embedded import Embedded
-from tests.models.test_fg_bert import longer, masked_batch, values_of
+from tests.models.test_fg_bert import given_sample, longer, masked_batch, values_of
 from tests.models.test_srp4ctr import GELU, NORMED, norm_of, one_row_each, self_block
 from tests.oracles.blocks import dense
 from tests.oracles.srp4ctr.cloze import (
@@ -120,14 +120,7 @@ def test_samples_are_of_the_generator_s_softmax_and_can_be_drawn_again(rng):
 
 def test_of_many_items_loss_and_replacements_are_over_a_sample(rng, monkeypatch):
     model = make(rng, ElectraConfig(generator_width=4, sample_above=6, samples=3))
-    drawn, expected_count = np.array([4, 0, 2]), rng.uniform(0.1, 0.9, 7).astype("float32")
-
-    def sample(labels, samples, values):
-        assert (samples, values) == (3, 7)
-        expected = [tf.gather(expected_count, own) for own in (labels, drawn)]
-        return tf.constant(drawn, labels.dtype), *expected
-
-    monkeypatch.setattr("ctr_tf.models.srp4ctr.history_model.log_uniform_sample", sample)
+    drawn, expected_count = given_sample(rng, monkeypatch)
     features = known_batch(rng)
     items, masked = features["history_item_id"], features["masked_items"]
     places = []
@@ -179,7 +172,7 @@ def test_replacements_over_a_sample_are_those_of_the_whole_softmax(rng, monkeypa
         counts += np.bincount(replaced, minlength=values)
     expected = np.exp(scores) / np.exp(scores).sum()
     found = counts / counts.sum()
-    # With log Q taken from the label's score, too, it would come 0.4 of the time and not 0.01.
+    # Less its own log Q the label would come some 1 / Q times as often.
     assert abs(found[label] - expected[label]) < 0.5 * expected[label]
     assert np.abs(found - expected).sum() < 0.25
 

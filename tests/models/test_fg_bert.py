@@ -126,10 +126,8 @@ def test_one_item_attribute_alone_is_bert4rec(rng):
     assert list(model.masks) == ["masked_items"]
 
 
-def test_a_sampled_softmax_tells_the_label_from_the_sample(rng, monkeypatch):
-    """Of values by their rank, with the sampler's own expectations."""
-    model = make(rng, FGBertConfig(sample_above=6, samples=3))
-    assert model.values == {"item_id": 7, "rating": 4, "genres": 5}
+def given_sample(rng, monkeypatch):
+    """Has the sampler draw three of seven values; these, and how often each value is drawn."""
     drawn, expected_count = np.array([4, 0, 2]), rng.uniform(0.1, 0.9, 7).astype("float32")
 
     def sample(labels, samples, values):
@@ -138,6 +136,14 @@ def test_a_sampled_softmax_tells_the_label_from_the_sample(rng, monkeypatch):
         return tf.constant(drawn, labels.dtype), *expected
 
     monkeypatch.setattr("ctr_tf.models.srp4ctr.history_model.log_uniform_sample", sample)
+    return drawn, expected_count
+
+
+def test_a_sampled_softmax_tells_the_label_from_the_sample(rng, monkeypatch):
+    """Of values by their rank, with the sampler's own expectations."""
+    model = make(rng, FGBertConfig(sample_above=6, samples=3))
+    assert model.values == {"item_id": 7, "rating": 4, "genres": 5}
+    drawn, expected_count = given_sample(rng, monkeypatch)
     features = masked_batch(rng)
     labels = {name: np.minimum(features[f"history_{name}"], 7) for name in model.tasks}
     found = model.losses_of(features, labels, training=False)["item_id"]
