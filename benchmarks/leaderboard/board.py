@@ -23,11 +23,13 @@ class Entry(Config):
         name: in the table.
         config: of the experiment, without `.yaml`; the name by default.
         set: what differs from it, as `--set` takes it.
+        published: its AUC in the paper, on that paper's rows.
     """
 
     name: str
     config: str = ""
     set: list[str] = []
+    published: float | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -103,16 +103,19 @@ def write(folder: Path, name: str, board: Board, rows: Sequence[Row]) -> Path:
     return write_text(file.with_suffix(".md"), "\n".join(_page(name, board, rows)) + "\n")
 
 
-def table(rows: Sequence[Row], task: str) -> list[str]:
+def table(board: Board, rows: Sequence[Row], task: str) -> list[str]:
     """The lines of the table of a task, the best AUC first."""
+    published = {entry.name: entry.published for entry in board.entries if entry.published}
     head = ["model", "AUC", "GAUC", "log loss", "parameters", "samples/s"]
-    head += ["MFLOPs folded", "row-wise"]
+    head += ["MFLOPs folded", "row-wise", *["published AUC"] * bool(published)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in of_task(rows, task):
         cells = [f"`{row.entry}`", *(plus_minus(row.values(task, each)) for each in METRICS)]
         rate, cost = row.samples_per_second, row.cost
         cells += [f"{row.runs[0].facts['parameters']:,}", f"{rate:,.0f}" if rate else ""]
         cells += [f"{cost[key] / 1e6:.4f}" if cost else "" for key in ("folded", "row_wise")]
+        if published:
+            cells += [f"{published[row.entry]:.4f}" if row.entry in published else ""]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -138,7 +141,7 @@ def _page(name: str, board: Board, rows: Sequence[Row]) -> list[str]:
     ]
     for task in tasks_of(ours):
         run = of_task(ours, task)[0].runs[0]
-        lines += ["", f"## {task}", "", _counts(run.test[task]), "", *table(ours, task)]
+        lines += ["", f"## {task}", "", _counts(run.test[task]), "", *table(board, ours, task)]
     unfinished = [
         f"`{entry}` ({STACKS[stack]})"
         for entry, stack in board.rows

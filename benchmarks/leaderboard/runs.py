@@ -176,7 +176,7 @@ class Trainer:
         Raises:
             RuntimeError: the training failed; names its log.
         """
-        overrides = [*point, *self._seeded(board, entry, seed)]
+        overrides = [*point, *self.seeded(board, entry, seed)]
         config, everything = self._experiment(board, entry, overrides)
         splits = [VALIDATION, TEST]
         job = _Job(stack, entry.name, tuple(point), seed, config, everything, splits)
@@ -191,12 +191,12 @@ class Trainer:
         self, board: Board, entry: Entry, stack: str, repeat: int, start: bool = True
     ) -> Run | None:
         """A short training that nothing runs beside, for its speed and the cost of its model."""
-        overrides = [*self._seeded(board, entry, repeat), f"train.max_steps={RATE_STEPS}"]
+        overrides = [*self.seeded(board, entry, repeat), f"train.max_steps={RATE_STEPS}"]
         config, everything = self._experiment(board, entry, overrides)
         return self._run(_Job(stack, entry.name, (), repeat, config, everything, []), start)
 
-    def _seeded(self, board: Board, entry: Entry, seed: int) -> list[str]:
-        """Overrides that give training, and pre-training where there is one, that seed."""
+    def seeded(self, board: Board, entry: Entry, seed: int) -> list[str]:
+        """Overrides that seed an entry's training, and its pre-training where it has one."""
         pretrained = self.workspace(board, entry, []).experiment.pretrain is not None
         return [f"{section}.seed={seed}" for section in ("train", *["pretrain.train"] * pretrained)]
 

@@ -271,6 +271,13 @@ def test_pages(tmp_path):
     assert "\n3 CPU cores, abacus; x 1.\n" in text
 
 
+def test_published_figures_stand_beside(tmp_path):
+    entries = [Entry(name="fm", published=0.6), Entry(name="din")]
+    own = BOARD.model_copy(update={"entries": entries})
+    din, fm = page.table(own, rows_of(tmp_path)[:2], "like")[2:]
+    assert din.endswith(" |  |  |  |") and fm.endswith(" |  |  | 0.6000 |")
+
+
 def test_a_csv_keeps_what_is_not_written_anew(tmp_path):
     fm, din, peer = rows_of(tmp_path)
     path = tmp_path / "leaderboard_small.csv"
@@ -396,7 +403,7 @@ def test_a_row_stands_in_the_tables_of_its_tasks(tmp_path):
         row.runs[0].facts["cost"] = {"folded": 2e6, "row_wise": 8e6}
     page.write(tmp_path, "small", BOARD, rows)
     for task, entry in (("income", "fm"), ("married", "din")):
-        (line,) = page.table(rows, task)[2:]
+        (line,) = page.table(BOARD, rows, task)[2:]
         assert line.startswith(f"| `{entry}` | ")
     drawn = (tmp_path / "leaderboard_small.svg").read_text(encoding="utf-8")
     assert "AUC of income" in drawn and "AUC of married" in drawn

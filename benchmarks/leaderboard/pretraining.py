@@ -1,0 +1,146 @@
+"""How the pre-trainings of a board went: ranking of the next item by epoch, for each seed.
+
+    python -m benchmarks.leaderboard.pretraining --board srp4ctr
+
+Reads the pre-trainings that are there, which entries share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+from benchmarks.files import write_csv, write_figure, write_text
+from benchmarks.leaderboard.board import Board, boards
+from benchmarks.leaderboard.runs import RESULTS, Trainer
+from benchmarks.leaderboard.scores import plus_minus
+from ctr_tf.evaluation.curves import read_curves
+from ctr_tf.training.pretrain_config import RANKING
+
+COLUMNS = ("objective", "seed", "step", "epoch", *RANKING)
+MEASURE = "ndcg"
+"""What ends a pre-training and chooses its weights."""
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """One pre-training.
+
+    Args:
+        name: of its objective, and what else tells it from others of the board.
+        seed: of it.
+        records: of the validation split, in order: step, epoch and `RANKING`.
+    """
+
+    name: str
+    seed: int
+    records: list[dict]
+
+    @property
+    def best(self) -> dict:
+        """The record that its weights are of."""
+        return max(self.records, key=lambda record: record[MEASURE])
+
+
+def read(trainer: Trainer, board: Board) -> list[Pretraining]:
+    """The pre-trainings of a board that have a validation, in the board's order."""
+    found: dict[Path, Pretraining] = {}
+    for entry in board.entries:
+        for seed in board.seeds:
+            workspace = trainer.workspace(board, entry, trainer.seeded(board, entry, seed))
+            if workspace.experiment.pretrain is None:
+                break
+            objective = workspace.experiment.pretrain.objective.name
+            attributes = workspace.experiment.model.attributes
+            name = f"{objective} of {', '.join(attributes)}" if attributes else objective
+            records = [
+                record
+                for record in read_curves(workspace.pretrained / "history.jsonl").records
+                if record["split"] == "validation"
+            ]
+            if records:
+                found.setdefault(workspace.pretrained, Pretraining(name, seed, records))
+    return list(found.values())
+
+
+def page(name: str, board: Board, found: Sequence[Pretraining]) -> str:
+    """The page, in Markdown: a row a kind of pre-training."""
+    lines = [
+        f"# {board.title}: pre-training",
+        "",
+        f"`python -m benchmarks.leaderboard.pretraining --board {name}`. Ranking, over the whole "
+        "catalogue, of the item of each user's first validation request, which no pre-training "
+        f"saw, at the epoch with the best {MEASURE}: mean ± standard deviation over the seeds.",
+        "",
+        f"![{MEASURE} by epoch](pretraining_{name}.svg)",
+        "",
+        f"| pre-training | seeds | epochs, best of all | {' | '.join(RANKING)} |",
+        "|---" * (3 + len(RANKING)) + "|",
+    ]
+    for kind in dict.fromkeys(each.name for each in found):
+        own = [each for each in found if each.name == kind]
+        epochs = ", ".join(f"{each.best['epoch']} of {each.records[-1]['epoch']}" for each in own)
+        values = [plus_minus([each.best[metric] for each in own]) for metric in RANKING]
+        lines.append(f"| `{kind}` | {len(own)} | {epochs} | {' | '.join(values)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(path: Path, title: str, found: Sequence[Pretraining]) -> Path:
+    """The measure by epoch, a line a pre-training, a colour a kind."""
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    kinds = list(dict.fromkeys(each.name for each in found))
+    for each in found:
+        first = next(other for other in found if other.name == each.name) is each
+        epochs = [record["epoch"] for record in each.records]
+        values = [record[MEASURE] for record in each.records]
+        label = each.name if first else None
+        axes.plot(epochs, values, color=f"C{kinds.index(each.name)}", label=label, linewidth=1)
+        axes.plot(each.best["epoch"], each.best[MEASURE], "o", color=f"C{kinds.index(each.name)}")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{MEASURE} of the next item")
+    axes.grid(color="0.92")
+    axes.legend()
+    figure.suptitle(title)
+    return write_figure(path, figure)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.leaderboard.pretraining", description=__doc__.splitlines()[0]
+    )
+    every = boards()
+    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
+    parser.add_argument("--board", choices=every, required=True)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    board = every[options.board]
+    found = read(Trainer(options.workspace), board)
+    if not found:
+        print(
+            f"error: no pre-training is there: python -m benchmarks.leaderboard "
+            f"--boards {options.board}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    file = options.output / f"pretraining_{options.board}.md"
+    records = (
+        record | {"objective": each.name, "seed": each.seed}
+        for each in found
+        for record in each.records
+    )
+    write_csv(file.with_suffix(".csv"), COLUMNS, records)
+    draw(file.with_suffix(".svg"), f"{board.title}: pre-training", found)
+    print(write_text(file, page(options.board, board, found)))
+
+
+if __name__ == "__main__":
+    main()
