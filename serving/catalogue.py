@@ -20,7 +20,7 @@ class Question:
 
     Args:
         user: whose.
-        values: by input name, as `Client.score_request` takes them.
+        values: by input name, as `Client.score` takes them.
         items: the candidates.
         liked: the user's latest behaviours with a positive label, newest first.
     """

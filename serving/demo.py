@@ -74,7 +74,7 @@ def main(config: str, root: str = "workspace") -> None:
     from serving.client import Client
 
     name = workspace.experiment.name
-    with local_server(name, workspace.exported) as target, Client(target, name) as client:
+    with local_server(name, workspace.exported) as target, Client(target, name, schema) as client:
         client.wait()
         compare(console, client, schema, question, 10)
     title("done")

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ctr_tf.schema import CANDIDATES_MASK, MISSING_INT, InputSpec, Schema
 
+Arrays = dict[str, np.ndarray]
+
 _DTYPES = {"int64": np.int64, "float32": np.float32, "string": object, "bool": np.bool_}
-_PADDING = {"int64": MISSING_INT, "float32": 0.0, "string": "", "bool": False}
+_MISSING = {"int64": MISSING_INT, "float32": np.nan, "string": "", "bool": False}
 
 
-def request_inputs(schema: Schema, values: dict[str, Any]) -> dict[str, np.ndarray]:
+def request_inputs(
+    schema: Schema,
+    values: Mapping[str, Any],
+    candidates: Any = None,
+    only: Collection[str] | None = None,
+) -> Arrays:
     """The raw inputs of one request, with masks that say that all of it is valid.
 
     Args:
         schema: the model's schema.
         values: by input name without the request axis: a scalar for user and context features, a
             list for a sequence attribute or a candidate feature, a list of lists where each
-            behaviour or candidate has several values. Masks may be left out.
+            behaviour or candidate has several values. Masks may be left out. None is a missing
+            value.
+        candidates: candidate features by name that are not among the values: a data frame, a row a
+            candidate, or a dict of lists. NaN is missing there too, as data frames have it.
+        only: the inputs wanted; all by default.
 
     Returns:
-        Every input of `serving_default`, first axis 1.
+        The inputs, first axis 1.
 
     Raises:
-        ValueError: a missing or unknown input, or lists of different lengths.
+        ValueError: a missing or unknown input, one that is given twice, values of another type, or
+            lists of different lengths.
 
     Example:
         >>> schema = Schema(features={"item_id": {"kind": "categorical", "dtype": "int"}},
@@ -35,10 +48,13 @@ def request_inputs(schema: Schema, values: dict[str, Any]) -> dict[str, np.ndarr
         ([[7, 8]], [[True, True]])
     """
     specs = {spec.name: spec for spec in schema.inputs}
+    values = {**values, **_columns(candidates, values)}
     unknown = sorted(set(values) - set(specs))
     if unknown:
         raise ValueError(f"unknown input {unknown[0]!r}; inputs: {', '.join(specs)}")
-    found: dict[str, np.ndarray] = {}
+    if only is not None:
+        specs = {name: spec for name, spec in specs.items() if name in only}
+    found: Arrays = {}
     lengths: dict[str, tuple[int, str]] = {}
     for name, spec in specs.items():
         if name not in values:
@@ -60,16 +76,60 @@ def request_inputs(schema: Schema, values: dict[str, Any]) -> dict[str, np.ndarr
     return {name: found[name] for name in specs}
 
 
+def split(schema: Schema, inputs: Arrays, most: int) -> list[Arrays]:
+    """One request's inputs, cut into requests of at most so many candidates.
+
+    Args:
+        schema: the model's schema.
+        inputs: with a candidate axis in those of the candidate side.
+        most: candidates of each.
+
+    Example:
+        >>> schema = Schema(features={"item_id": {"kind": "categorical", "dtype": "int"}},
+        ...                 tasks={"click": {"column": "click"}})
+        >>> inputs = request_inputs(schema, {"item_id": [7, 8, 9]})
+        >>> [each["item_id"].tolist() for each in split(schema, inputs, 2)]
+        [[[7, 8]], [[9]]]
+    """
+    count = inputs[CANDIDATES_MASK].shape[1]
+    own = {spec.name for spec in schema.inputs if spec.side == "candidate"}
+    return [
+        {n: x[:, first : first + most] if n in own else x for n, x in inputs.items()}
+        for first in range(0, max(count, 1), most)
+    ]
+
+
+def _columns(candidates: Any, values: Mapping[str, Any]) -> dict[str, list]:
+    """Candidate features as lists, NaN as None."""
+    if candidates is None:
+        return {}
+    found = {}
+    for name in getattr(candidates, "columns", candidates):
+        if name in values:
+            raise ValueError(f"input {name!r}: given among the values and the candidates")
+        found[name] = [None if _is_nan(value) else value for value in candidates[name]]
+    return found
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and value != value
+
+
 def _array(spec: InputSpec, value: Any) -> np.ndarray:
-    dtype = _DTYPES[spec.dtype]
+    missing = _MISSING[spec.dtype]
     try:
-        if spec.axes[-1] == "M" and len(spec.axes) == 3:
-            width = max((len(row) for row in value), default=0)
-            padding = [_PADDING[spec.dtype]]
-            value = [[*row, *padding * (width - len(row))] for row in value]
-            array = np.array(value, dtype).reshape(len(value), width)
+        if _listed(value) and spec.axes[1:] in (("N", "M"), ("L", "M")):
+            rows = [() if row is None else row for row in value]
+            for row in rows:
+                if not _listed(row):
+                    raise ValueError(f"each must be a list of values, got {row!r}")
+            width = max(map(len, rows), default=0)
+            flat = [each for row in rows for each in [*row, *[missing] * (width - len(row))]]
+            array = _typed(spec.dtype, flat).reshape(len(rows), width)
+        elif _listed(value):
+            array = _typed(spec.dtype, [missing if each is None else each for each in value])
         else:
-            array = np.array(value, dtype)
+            array = _typed(spec.dtype, missing if value is None else value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"input {spec.name!r}: not {spec.dtype} values: {error}") from error
     if array.ndim != len(spec.axes) - 1:
@@ -77,3 +137,21 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray:
             f"input {spec.name!r}: must have {len(spec.axes) - 1} axes, got {array.ndim}"
         )
     return array[None]
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+
+
+def _typed(dtype: str, value: Any) -> np.ndarray:
+    array = np.array(value, object if dtype == "string" else None)
+    if dtype == "string":
+        others = [each for each in array.ravel() if not isinstance(each, (str, bytes))]
+    elif dtype == "int64" and array.dtype.kind == "f":
+        others = array[array != np.trunc(array)].tolist()
+    else:
+        # Digits are no number.
+        others = array.ravel()[:1].tolist() if array.dtype.kind in "OSU" else []
+    if others:
+        raise ValueError(f"got {others[0]!r}")
+    return array.astype(_DTYPES[dtype])

@@ -24,7 +24,7 @@ from serving.catalogue import Question, unseen_items
 def ask(client: Any, schema: Schema, question: Question) -> tuple[np.ndarray, float]:
     """The first task's scores (N,) of the question's items, and the seconds of the call."""
     start = time.perf_counter()
-    scores = client.score_request(schema, question.values)
+    scores = client.score(question.values)
     return scores[next(iter(schema.tasks))], time.perf_counter() - start
 
 
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from serving.client import Client
 
-    with Client(given.target, given.model) as client:
+    with Client(given.target, given.model, schema) as client:
         try:
             client.wait(timeout=5)
             compare(Console(), client, schema, question, given.top)

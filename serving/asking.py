@@ -1,0 +1,264 @@
+"""What a client asks of a server, call by call; how calls are made is the client's business."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import grpc
+import numpy as np
+from google.protobuf.message import Message
+
+from ctr_tf.schema import Schema
+from serving.requests import Arrays, request_inputs, split
+from serving.wire import messages_pb2 as wire
+from serving.wire.tensors import dtype_name, to_array, to_proto
+
+SERVING, USER_TOWER, ITEM_TOWER = "serving_default", "user_tower", "item_tower"
+_SIGNATURES = "signature_def"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of a gRPC service.
+
+    Args:
+        path: of its service, and its name.
+        response: the class of its answers.
+    """
+
+    path: str
+    response: type[Message]
+
+
+_PREDICTIONS, _MODELS = "/tensorflow.serving.PredictionService", "/tensorflow.serving.ModelService"
+PREDICT = Method(f"{_PREDICTIONS}/Predict", wire.PredictResponse)
+METADATA = Method(f"{_PREDICTIONS}/GetModelMetadata", wire.GetModelMetadataResponse)
+STATUS = Method(f"{_MODELS}/GetModelStatus", wire.GetModelStatusResponse)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call.
+
+    Args:
+        method: what is called.
+        request: its message.
+    """
+
+    method: Method
+    request: Message
+
+
+Flow = Generator[list[Call], list[Message], T]
+"""Yields calls that may be made at the same time, receives their answers, returns a result."""
+
+
+class Running(Generic[T]):
+    """A flow under way: `calls` are to be made, until there are none and `result` is there.
+
+    Args:
+        flow: of a client's method.
+        timeout: seconds for all of its calls; None for ever.
+    """
+
+    def __init__(self, flow: Flow[T], timeout: float | None):
+        self._flow = flow
+        self._end = None if timeout is None else time.monotonic() + timeout
+        self.result: T | None = None
+        self._go_on(lambda: next(flow))
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds left, 0 at least; None for ever."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def answered(self, answers: list[Message]) -> None:
+        """Goes on with the answers of `calls`."""
+        self._go_on(lambda: self._flow.send(answers))
+
+    def failed(self, error: grpc.RpcError) -> None:
+        """Goes on where one of `calls` failed; raises what the flow does not handle."""
+        self._go_on(lambda: self._flow.throw(error))
+
+    def _go_on(self, step: Callable[[], list[Call]]) -> None:
+        try:
+            self.calls = step()
+        except StopIteration as done:
+            self.calls, self.result = [], done.value
+
+
+class StaleState(LookupError):
+    """A user's state is of a version that is not served any more: ask for it anew."""
+
+
+@dataclass(frozen=True)
+class UserState:
+    """What `user_tower` made of a user: valid for one version, while its inputs stay the same.
+
+    Args:
+        version: of the model.
+        parts: by input name of `item_tower`, first axis 1.
+    """
+
+    version: int
+    parts: Arrays
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a signature answered.
+
+    Args:
+        version: of the model that did.
+        outputs: by name.
+    """
+
+    version: int
+    outputs: Arrays
+
+
+class Asking:
+    """The flows behind the methods of both clients.
+
+    Args:
+        model: the model's name.
+        schema: of its export, where plain values are to be scored.
+        label: the version label that is asked for where a call names no version.
+        most_candidates: of a call; more are cut into several.
+    """
+
+    def __init__(self, model: str, schema: Schema | None, label: str | None, most_candidates: int):
+        self.model = model
+        self.schema = schema
+        self.label = label
+        self.most_candidates = most_candidates
+        self._inputs: dict[str, tuple[str, ...]] = {}
+
+    def predict(self, signature: str | None, inputs: Arrays, version: int | None) -> Flow[Answer]:
+        """Calls a signature."""
+        (response,) = yield [self._call(signature, inputs, version)]
+        return _answer(response)
+
+    def score(self, values: Mapping[str, Any], candidates: Any, version: int | None) -> Flow:
+        """One folded call; for many candidates the user tower, then shards of them at once."""
+        inputs = request_inputs(self._known_schema, values, candidates)
+        shards = split(self.schema, inputs, self.most_candidates)
+        if len(shards) == 1:
+            answer = yield from self.predict(None, inputs, version)
+            return {task: scores[0] for task, scores in answer.outputs.items()}
+        try:
+            return (yield from self._by_towers(inputs, shards, version))
+        except StaleState:
+            # The version was swapped between the calls.
+            return (yield from self._by_towers(inputs, shards, version))
+
+    def user_state(self, values: Mapping[str, Any], version: int | None) -> Flow[UserState]:
+        """The state of a user."""
+        names = yield from self._inputs_of(USER_TOWER)
+        inputs = request_inputs(self._known_schema, values, only=names)
+        return (yield from self._state(inputs, version))
+
+    def score_items(self, state: UserState, values: Mapping[str, Any], candidates: Any) -> Flow:
+        """Scores of candidates from a user's state, in shards."""
+        names = yield from self._inputs_of(ITEM_TOWER)
+        inputs = request_inputs(self._known_schema, values, candidates, only=names)
+        shards = split(self.schema, inputs, self.most_candidates)
+        return (yield from self._items(state, shards))
+
+    def status(self, version: int | None) -> Flow[dict[int, str]]:
+        """The state of each version."""
+        request = wire.GetModelStatusRequest(model_spec=self._spec(version))
+        (response,) = yield [Call(STATUS, request)]
+        name = wire.ModelVersionStatus.State.Name
+        return {found.version: name(found.state) for found in response.model_version_status}
+
+    def metadata(self, version: int | None) -> Flow[dict]:
+        """What each signature takes and gives."""
+        request = wire.GetModelMetadataRequest(
+            model_spec=self._spec(version), metadata_field=[_SIGNATURES]
+        )
+        (response,) = yield [Call(METADATA, request)]
+        found = wire.SignatureDefMap.FromString(response.metadata[_SIGNATURES].value)
+        return {
+            name: {"inputs": _described(own.inputs), "outputs": _described(own.outputs)}
+            for name, own in found.signature_def.items()
+            if not name.startswith("__")
+        }
+
+    def _by_towers(self, inputs: Arrays, shards: list[Arrays], version: int | None) -> Flow:
+        state = yield from self._state(inputs, version)
+        return (yield from self._items(state, shards))
+
+    def _state(self, inputs: Arrays, version: int | None) -> Flow[UserState]:
+        names = yield from self._inputs_of(USER_TOWER)
+        # What a model without a user side takes, to know how many requests there are.
+        own = {"request_mask": np.ones(1, bool), **inputs}
+        own = {name: own[name] for name in names}
+        answer = yield from self.predict(USER_TOWER, own, version)
+        return UserState(answer.version, answer.outputs)
+
+    def _items(self, state: UserState, shards: list[Arrays]) -> Flow:
+        names = yield from self._inputs_of(ITEM_TOWER)
+        calls = []
+        for shard in shards:
+            own = {**shard, **state.parts}
+            own = {name: own[name] for name in names}
+            calls.append(self._call(ITEM_TOWER, own, state.version))
+        try:
+            responses = yield calls
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                raise StaleState(f"version {state.version}: {error.details()}") from error
+            raise
+        answers = [_answer(response).outputs for response in responses]
+        return {task: np.concatenate([each[task][0] for each in answers]) for task in answers[0]}
+
+    def _inputs_of(self, signature: str) -> Flow[tuple[str, ...]]:
+        """The inputs of a signature, which the server tells once."""
+        if not self._inputs:
+            found = yield from self.metadata(None)
+            self._inputs = {name: tuple(own["inputs"]) for name, own in found.items()}
+        if signature not in self._inputs:
+            raise ValueError(f"no signature {signature!r}; signatures: {', '.join(self._inputs)}")
+        return self._inputs[signature]
+
+    @property
+    def _known_schema(self) -> Schema:
+        if self.schema is None:
+            raise ValueError("schema: plain values need the schema of the export, got None")
+        return self.schema
+
+    def _call(self, signature: str | None, inputs: Arrays, version: int | None) -> Call:
+        request = wire.PredictRequest(model_spec=self._spec(version))
+        request.model_spec.signature_name = signature or ""
+        for name, value in inputs.items():
+            try:
+                request.inputs[name].CopyFrom(to_proto(value))
+            except ValueError as error:
+                raise ValueError(f"input {name!r}: {error}") from error
+        return Call(PREDICT, request)
+
+    def _spec(self, version: int | None) -> wire.ModelSpec:
+        spec = wire.ModelSpec(name=self.model)
+        if version is not None:
+            spec.version.value = version
+        elif self.label is not None:
+            spec.version_label = self.label
+        return spec
+
+
+def _answer(response: wire.PredictResponse) -> Answer:
+    outputs = {name: to_array(proto) for name, proto in response.outputs.items()}
+    return Answer(response.model_spec.version.value, outputs)
+
+
+def _described(tensors: Mapping[str, wire.TensorInfo]) -> dict[str, tuple[str, list[int]]]:
+    return {
+        name: (dtype_name(info.dtype), [dim.size for dim in info.tensor_shape.dim])
+        for name, info in sorted(tensors.items())
+    }

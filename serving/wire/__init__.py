@@ -1,0 +1,1 @@
+"""TensorFlow Serving's messages without TensorFlow: see `messages.proto`."""
