@@ -78,10 +78,13 @@ class CandidateSide:
     Args:
         fields: candidate features, (B, N, D) each, 0 at padded positions.
         mask: (B, N), True where there is a candidate.
+        products: of the fields alone with layers that are split between the sides, (B, N, units)
+            by the layer's name.
     """
 
     fields: Fields
     mask: Tensor
+    products: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class SplitDense(keras.layers.Layer):
         if total < 1:
             raise ValueError(f"parts must have some width, got {parts}")
         self.units = units
-        self.parts = dict(parts)
+        self.part_widths = dict(parts)
         self.kernel = self.add_weight(name="kernel", shape=(total, units))
         self.bias = (
             self.add_weight(name="bias", shape=(units,), initializer="zeros") if use_bias else None
@@ -51,11 +51,11 @@ class SplitDense(keras.layers.Layer):
     def rows(self, name: str) -> Tensor:
         """The rows of the kernel that a part is multiplied by: (part width, U)."""
         start = 0
-        for other, width in self.parts.items():
+        for other, width in self.part_widths.items():
             if other == name:
                 return self.kernel[start : start + width]
             start += width
-        raise ValueError(f"no part {name!r}; parts: {', '.join(self.parts)}")
+        raise ValueError(f"no part {name!r}; parts: {', '.join(self.part_widths)}")
 
     def part(self, name: str, x: Tensor | None) -> Tensor | None:
         """x (..., part width) times its rows of the kernel: (..., U); None for an absent part."""
@@ -159,6 +159,7 @@ class SplitMLP(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.part_widths = dict(parts)
         with keras.name_scope(self.name):
             self.split = SplitDense(units[0], parts, name="split")
         self.rest = MLP(units, activation_name, batch_norm, dropout, first=False, name="rest")

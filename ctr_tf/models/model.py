@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cached_property
+
 import keras
 import numpy as np
 from keras import ops
@@ -11,7 +14,9 @@ from ctr_tf.models.architecture import layers_of
 from ctr_tf.models.config import ModelConfig
 from ctr_tf.models.embedder import Embedder
 from ctr_tf.models.heads import BinaryHeads, Outputs
+from ctr_tf.models.item_encoding import ItemEncoding
 from ctr_tf.models.multitask import task_network
+from ctr_tf.models.sides import candidate_products
 from ctr_tf.models.widths import embedded_widths
 from ctr_tf.schema import CANDIDATES_MASK, InputSpec, Schema, Text
 from ctr_tf.types import CandidateSide, ContextSide, State, Tensor, UserSide
@@ -89,7 +94,8 @@ class CTRModel(keras.Model):
             self.embedder.context(features),
             self.embedder.candidates(features, mask),
         )
-        return self._outputs_of(self._state_of(user, training), context, candidates, training)
+        state = self._state_of(user, training)
+        return self._outputs_of(state, context, self._multiplied(candidates), training)
 
     def user_tower(
         self,
@@ -125,7 +131,48 @@ class CTRModel(keras.Model):
             self.embedder.context(context),
             self.embedder.candidates(item_features, item_features[CANDIDATES_MASK]),
         )
-        return self._outputs_of(state, of_context, candidates, training)
+        return self._outputs_of(state, of_context, self._multiplied(candidates), training)
+
+    @cached_property
+    def item_encoding(self) -> ItemEncoding:
+        """What of a candidate the item tower reads, besides the state and the context."""
+        features = self.example_features()
+        user, context, candidates = self.embedder.embed(
+            self.embedder.user(features, ops.ones((1,))),
+            self.embedder.context(features),
+            self.embedder.candidates(features, features[CANDIDATES_MASK]),
+        )
+        state = self._state_of(user, training=False)
+        return ItemEncoding(
+            self._multiplied(candidates),
+            lambda own: self._outputs_of(state, context, own, training=False),
+        )
+
+    def item_encoder(self, item_features: dict[str, Tensor]) -> Tensor:
+        """All that depends on each candidate alone, (B, N, E): the vectors of `item_encoding`."""
+        mask = item_features[CANDIDATES_MASK]
+        (candidates,) = self.embedder.embed(self.embedder.candidates(item_features, mask))
+        return self.item_encoding.pack(self._multiplied(candidates))
+
+    def encoded_item_tower(
+        self, state: State, context: dict[str, Tensor], vectors: Tensor, mask: Tensor
+    ) -> Outputs:
+        """What `item_tower` says of candidates of which `item_encoder` made these vectors.
+
+        Args:
+            state: of `user_tower`.
+            context: context features.
+            vectors: (B, N, E).
+            mask: (B, N), True where there is a candidate.
+        """
+        (of_context,) = self.embedder.embed(self.embedder.context(context))
+        candidates = self.item_encoding.unpack(vectors, mask)
+        return self._outputs_of(state, of_context, candidates, training=False)
+
+    def _multiplied(self, candidates: CandidateSide) -> CandidateSide:
+        """With what first layers that are split between the sides make of the candidates alone."""
+        products = candidate_products(self.body_layers, candidates.fields)
+        return replace(candidates, products=products)
 
     def _state_of(self, user: UserSide, training: bool) -> State:
         made = self.body.user_tower(user, training=training) if self.reads_user else {}

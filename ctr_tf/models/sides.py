@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ctr_tf import layers
@@ -11,6 +12,8 @@ from ctr_tf.models.config import DeepFields, InterestFields, ModelConfig
 from ctr_tf.types import CandidateSide, ContextSide, Fields, State, Tensor, UserSide, Widths
 
 if TYPE_CHECKING:
+    from keras import Layer
+
     from ctr_tf.layers import Cross, SplitDense, SplitMLP
 
 
@@ -93,21 +96,38 @@ def check_attention_heads(heads: int, widths: Widths) -> None:
 def side_products(
     layer: SplitDense | SplitMLP | Cross,
     of_user: Tensor | None,
-    context: Tensor | None,
-    candidates: Tensor | None,
-    mask: Tensor,
+    context: ContextSide,
+    candidates: CandidateSide,
 ) -> list[Tensor]:
     """The products of a split layer over user, context and candidate, to be joined.
 
     Args:
         layer: with these parts.
         of_user: the user's product, of the state; None for no user side.
-        context: (B, D_context).
-        candidates: (B, N, D_candidate).
-        mask: (B, N).
+        context: its fields are the layer's part.
+        candidates: with the layer's product; see `candidate_products`.
     """
-    per_request = [of_user, layer.part("context", context)]
-    return layers.over_candidates(per_request, layer.part("candidate", candidates), mask)
+    of_context = layer.part("context", layers.concat(context.fields.values.values()))
+    own = candidates.products.get(layer.name)
+    return layers.over_candidates([of_user, of_context], own, candidates.mask)
+
+
+def candidate_products(split: Iterable[Layer], fields: Fields) -> dict[str, Tensor]:
+    """What layers that are split between the sides make of the candidates' fields alone.
+
+    Args:
+        split: layers; those without a part `candidate` are left out.
+        fields: of the candidates.
+
+    Returns:
+        (B, N, units) by the layer's name.
+    """
+    own = layers.concat(fields.values.values())
+    return {
+        layer.name: layer.part("candidate", own)
+        for layer in split
+        if getattr(layer, "part_widths", {}).get("candidate")
+    }
 
 
 def check_first_order(config: ModelConfig, widths: Widths) -> None:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from ctr_tf import registry
 from ctr_tf.layers.packing import padded
 from ctr_tf.models.model import CTRModel
+from ctr_tf.models.sides import candidate_products
 from ctr_tf.schema import CANDIDATES_MASK
 from tests.cases import CASES, batch, build, feature_axes, labels_of, make, tile
 from tests.contracts.steps import assert_same, both_ways, step
@@ -356,3 +357,33 @@ def test_weights_have_paths_of_their_own(model, pair):
 def test_unknown_model_is_named_with_the_nearest():
     with pytest.raises(ValueError, match="no model 'dcn_v3'; did you mean 'dcn_v2'?"):
         registry.get("dcn_v3")
+
+
+def test_every_product_of_the_candidates_alone_is_read(model, case, rng, monkeypatch):
+    made, read = {}, set()
+
+    class Noting(dict):
+        def get(self, name):
+            read.add(name)
+            return super().get(name)
+
+    def noting(split, fields):
+        made.update(candidate_products(split, fields))
+        return Noting(made)
+
+    monkeypatch.setattr("ctr_tf.models.model.candidate_products", noting)
+    model(batch(case, rng))
+    assert set(made) <= read
+
+
+def test_candidates_that_were_encoded_before_score_alike(model, case, rng):
+    features = batch(case, rng)
+    own = pick(features, model.item_inputs)
+    request_mask = np.ones(len(features[CANDIDATES_MASK]), bool)
+    state = model.user_tower(pick({**features, "request_mask": request_mask}, model.user_inputs))
+    context, mask = pick(features, model.context_inputs), features[CANDIDATES_MASK]
+    vectors = model.item_encoder(own)
+    assert vectors.shape == (*mask.shape, model.item_encoding.width)
+    found = model.encoded_item_tower(state, context, vectors, mask)
+    for task, value in model.item_tower(state, context, own).items():
+        np.testing.assert_allclose(found[task], value, atol=1e-6)

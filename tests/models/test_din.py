@@ -19,7 +19,7 @@ from tests.weights import activations_of, array, layer_pair, oracle_activation, 
 def unit_layers(unit):
     """The layers of an activation unit in the paper's form, the rating being of a key alone."""
     (split, bias), *rest = split_mlp_layers(unit.mlp)
-    width, total = unit.width, unit.width + unit.mlp.split.parts["extra"]
+    width, total = unit.width, unit.width + unit.mlp.split.part_widths["extra"]
     # The candidate has no rating: of [q, k, q - k, q * k], its columns count in k alone.
     kernel = np.zeros((4 * total, split.shape[1]))
     for part in range(4):
@@ -49,7 +49,7 @@ def oracle(model, features):
     numpy = Embedded(model, features)
     (unit,) = model.body.attention
     attention = unit_layers(unit)
-    total = unit.width + unit.mlp.split.parts["extra"]
+    total = unit.width + unit.mlp.split.part_widths["extra"]
 
     def expected(b, n, task):
         values, mask = numpy.behaviours("history", b)

@@ -122,7 +122,7 @@ class Parts:
         mlp = self.body.mlp
         (kernel, bias), *rest = split_mlp_layers(mlp)
         order = ["uni", "interest", "candidate", "user", "context"]
-        sizes = mlp.split.parts
+        sizes = mlp.split.part_widths
         starts = dict(zip(sizes, np.cumsum([0, *sizes.values()])))
         kernel = np.concatenate([kernel[starts[p] : starts[p] + sizes[p]] for p in order])
         head = layer_pair(self.model.heads.dense[task])

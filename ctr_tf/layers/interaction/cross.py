@@ -36,6 +36,7 @@ class Cross(keras.layers.Layer):
     def __init__(self, parts: dict[str, int], rank: int | None = None, **kwargs):
         super().__init__(**kwargs)
         width = sum(parts.values())
+        self.part_widths = dict(parts)
         self.rank = rank
         with keras.name_scope(self.name):
             self.down = SplitDense(rank or width, parts, use_bias=rank is None, name="down")
@@ -91,6 +92,7 @@ class CrossExperts(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         width = sum(parts.values())
+        self.part_widths = dict(parts)
         self.rank = rank
         self.experts = experts
         self.gate = keras.activations.get(gate)

@@ -33,6 +33,7 @@ class CrossVectors(keras.layers.Layer):
 
     def __init__(self, parts: dict[str, int], layers: int, **kwargs):
         super().__init__(**kwargs)
+        self.part_widths = dict(parts)
         with keras.name_scope(self.name):
             self.split = SplitDense(layers, parts, use_bias=False, name="split")
         shape = (layers, sum(parts.values()))

@@ -16,7 +16,7 @@ from ctr_tf.models.behaviour.compared import (
     target_row,
 )
 from ctr_tf.models.config import InterestFields, ModelConfig
-from ctr_tf.models.sides import interest_network, item_sides, side_products
+from ctr_tf.models.sides import interest_network, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -82,7 +82,7 @@ class BST(Body):
 
     Example:
         >>> widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}})
-        >>> BST(BSTConfig(attention_heads=2, pool="mean"), widths).mlp.split.parts
+        >>> BST(BSTConfig(attention_heads=2, pool="mean"), widths).mlp.split.part_widths
         {'user': 0, 'interest': 20, 'context': 0, 'candidate': 4}
     """
 
@@ -154,7 +154,6 @@ class BST(Body):
                 )
             )
         mask = candidates.mask
-        sides = item_sides(context, candidates)
-        products = side_products(self.mlp, state.get("user"), *sides, mask)
+        products = side_products(self.mlp, state.get("user"), context, candidates)
         products.append(self.mlp.part("interest", layers.concat(found)))
         return Representation(self.mlp(products, mask, training=training))

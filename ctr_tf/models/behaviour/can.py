@@ -18,7 +18,7 @@ from ctr_tf.models.behaviour.compared import (
     keys_of,
 )
 from ctr_tf.models.config import InterestFields, ModelConfig
-from ctr_tf.models.sides import item_sides, side_products
+from ctr_tf.models.sides import side_products
 from ctr_tf.registry import register
 from ctr_tf.types import (
     CandidateSide,
@@ -185,8 +185,7 @@ class CAN(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = item_sides(context, candidates)
-        products = side_products(self.mlp, state.get("user"), *sides, mask)
+        products = side_products(self.mlp, state.get("user"), context, candidates)
         co_actions = layers.concat(self._co_actions(state, candidates))
         products.append(self.mlp.part("co-action", co_actions))
         if self.attention:

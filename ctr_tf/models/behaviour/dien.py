@@ -8,7 +8,7 @@ from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import InterestFields, ModelConfig
-from ctr_tf.models.sides import interest_network, item_sides, side_products
+from ctr_tf.models.sides import interest_network, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import (
     CandidateSide,
@@ -72,7 +72,7 @@ class DIEN(Body):
 
     Example:
         >>> widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}})
-        >>> DIEN(DIENConfig(evolution=6), widths).mlp.split.parts
+        >>> DIEN(DIENConfig(evolution=6), widths).mlp.split.part_widths
         {'user': 0, 'interest': 6, 'context': 0, 'candidate': 4}
     """
 
@@ -148,10 +148,10 @@ class DIEN(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = item_sides(context, candidates)
-        products = side_products(self.mlp, state.get("user"), *sides, mask)
+        products = side_products(self.mlp, state.get("user"), context, candidates)
         if self.attention:
-            products.append(self.mlp.part("interest", self._evolved(state, sides[1])))
+            target = layers.concat(candidates.fields.values.values())
+            products.append(self.mlp.part("interest", self._evolved(state, target)))
         else:
             products.append(state["interest"][:, None])
         vector = self.mlp(products, mask, training=training)

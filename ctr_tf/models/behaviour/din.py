@@ -13,7 +13,7 @@ from ctr_tf.models.behaviour.compared import (
     keys_of,
 )
 from ctr_tf.models.config import InterestFields, ModelConfig
-from ctr_tf.models.sides import interest_network, item_sides, side_products
+from ctr_tf.models.sides import interest_network, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -89,8 +89,7 @@ class DIN(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = item_sides(context, candidates)
         interests = interests_of(state, candidates, self.compared, self.attention, training)
-        products = side_products(self.mlp, state.get("user"), *sides, mask)
+        products = side_products(self.mlp, state.get("user"), context, candidates)
         products.append(self.mlp.part("interest", interests))
         return Representation(self.mlp(products, mask, training=training))

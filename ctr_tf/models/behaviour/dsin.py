@@ -10,7 +10,7 @@ from ctr_tf import layers
 from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import InterestFields, ModelConfig
-from ctr_tf.models.sides import check_attention_heads, interest_network, item_sides, side_products
+from ctr_tf.models.sides import check_attention_heads, interest_network, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -70,7 +70,7 @@ class DSIN(Body):
     Example:
         >>> widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}},
         ...                 timed=("history",))
-        >>> DSIN(DSINConfig(attention_heads=2), widths).mlp.split.parts
+        >>> DSIN(DSINConfig(attention_heads=2), widths).mlp.split.part_widths
         {'user': 0, 'interest': 68, 'context': 0, 'candidate': 4}
     """
 
@@ -143,8 +143,7 @@ class DSIN(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = item_sides(context, candidates)
-        target, found = sides[1], []
+        target, found = layers.concat(candidates.fields.values.values()), []
         for i, name in enumerate(self.widths.sequences):
             for attention, kind, values in (
                 (self.attention[i], "interest", "interests"),
@@ -152,6 +151,6 @@ class DSIN(Body):
             ):
                 keys, present = state[f"{name}_{kind}_keys"], state[f"{name}_mask"]
                 found.append(attention(target, keys, present, state[f"{name}_{values}"]))
-        products = side_products(self.mlp, state.get("user"), *sides, mask)
+        products = side_products(self.mlp, state.get("user"), context, candidates)
         products.append(self.mlp.part("interest", layers.concat(found)))
         return Representation(self.mlp(products, mask, training=training))

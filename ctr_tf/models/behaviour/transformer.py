@@ -6,7 +6,7 @@ from ctr_tf import layers
 from ctr_tf.layers.sequence.config import EncoderConfig
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import InterestFields, ModelConfig
-from ctr_tf.models.sides import interest_network, item_sides, side_products
+from ctr_tf.models.sides import interest_network, side_products
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -48,7 +48,7 @@ class Transformer(Body):
 
     Example:
         >>> widths = Widths(candidate={"item_id": 4}, sequences={"history": {"item_id": 4}})
-        >>> Transformer(TransformerConfig(), widths).mlp.split.parts
+        >>> Transformer(TransformerConfig(), widths).mlp.split.part_widths
         {'user': 0, 'interest': 64, 'context': 0, 'candidate': 4}
     """
 
@@ -80,6 +80,5 @@ class Transformer(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = item_sides(context, candidates)
-        products = side_products(self.mlp, state["user"], *sides, mask)
+        products = side_products(self.mlp, state["user"], context, candidates)
         return Representation(self.mlp(products, mask, training=training))

@@ -71,9 +71,9 @@ class DCN(Body):
         sides = item_sides(context, candidates)
         x0 = all_fields(state.get("user"), *sides, mask)
         crossed = self.cross.from_parts(
-            x0, side_products(self.cross, state.get("cross"), *sides, mask)
+            x0, side_products(self.cross, state.get("cross"), context, candidates)
         )
-        products = side_products(self.deep, state.get("deep"), *sides, mask)
+        products = side_products(self.deep, state.get("deep"), context, candidates)
         return Representation(
             layers.concat([crossed, self.deep(products, mask, training=training)])
         )

@@ -76,9 +76,12 @@ class DCNV2(Body):
     def __init__(self, config: DCNV2Config, widths: Widths):
         super().__init__(config, widths)
         parts = side_totals(widths)
+        crossed = {"cross": sum(parts.values())}
         self.parallel = config.structure == "parallel"
-        self.cross = [self._cross(parts, f"cross_{i}") for i in range(config.cross_layers)]
-        self.deep = deep_network(config, parts if self.parallel else {"cross": sum(parts.values())})
+        self.cross = [
+            self._cross(crossed if i else parts, f"cross_{i}") for i in range(config.cross_layers)
+        ]
+        self.deep = deep_network(config, parts if self.parallel else crossed)
 
     def _cross(self, parts: dict[str, int], name: str) -> layers.Cross | layers.CrossExperts:
         config = self.config
@@ -108,10 +111,10 @@ class DCNV2(Body):
         sides = item_sides(context, candidates)
         x0 = all_fields(state.get("user"), *sides, mask)
         first = self.cross[0]
-        x = first.from_parts(x0, x0, side_products(first, state.get("cross"), *sides, mask))
+        x = first.from_parts(x0, x0, side_products(first, state.get("cross"), context, candidates))
         for layer in self.cross[1:]:
             x = layer(x0, x)
         if not self.parallel:
             return Representation(self.deep([self.deep.part("cross", x)], mask, training=training))
-        products = side_products(self.deep, state.get("deep"), *sides, mask)
+        products = side_products(self.deep, state.get("deep"), context, candidates)
         return Representation(layers.concat([x, self.deep(products, mask, training=training)]))

@@ -10,7 +10,6 @@ from ctr_tf.models.sides import (
     deep_network,
     fm_logit,
     fm_state,
-    item_sides,
     side_products,
     side_totals,
     user_fields,
@@ -71,7 +70,6 @@ class DeepFM(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = item_sides(context, candidates)
-        products = side_products(self.deep, state.get("deep"), *sides, mask)
+        products = side_products(self.deep, state.get("deep"), context, candidates)
         deep = self.deep(products, mask, training=training)
         return Representation(deep, fm_logit(state, context, candidates))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctr_tf import layers
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import DeepFields, ModelConfig
-from ctr_tf.models.sides import deep_network, item_sides, side_products, side_totals, user_fields
+from ctr_tf.models.sides import deep_network, side_products, side_totals, user_fields
 from ctr_tf.registry import register
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
@@ -55,6 +55,5 @@ class FlatDNN(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = item_sides(context, candidates)
-        products = side_products(self.deep, state.get("deep"), *sides, mask)
+        products = side_products(self.deep, state.get("deep"), context, candidates)
         return Representation(self.deep(products, mask, training=training))

@@ -97,7 +97,7 @@ class FwFM(Body):
         mask, of_user = candidates.mask, state.get("linear")
         sides = item_sides(context, candidates)
         if self.vectors is not None:
-            linear = sum(side_products(self.vectors, of_user, *sides, mask))[..., 0]
+            linear = sum(side_products(self.vectors, of_user, context, candidates))[..., 0]
         else:
             linear = first_order_logit(of_user, context, candidates)
         pairs = layers.over_candidates(*layers.pair_sums(self.pairs, state, *sides), mask)

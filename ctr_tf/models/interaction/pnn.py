@@ -60,7 +60,7 @@ class PNN(Body):
     Example:
         >>> widths = Widths(user={"age": 16, "city": 16}, candidate={"item_id": 16})
         >>> body = PNN(PNNConfig(product="both"), widths)
-        >>> body.deep.split.parts["user_candidate"], body.deep.split.parts["outer"]
+        >>> body.deep.split.part_widths["user_candidate"], body.deep.split.part_widths["outer"]
         (2, 256)
     """
 

@@ -10,7 +10,6 @@ from ctr_tf.models.sides import (
     deep_network,
     first_order,
     first_order_logit,
-    item_sides,
     side_products,
     side_totals,
     user_fields,
@@ -74,7 +73,6 @@ class WideDeep(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = item_sides(context, candidates)
-        products = side_products(self.deep, state.get("deep"), *sides, mask)
+        products = side_products(self.deep, state.get("deep"), context, candidates)
         logit = first_order_logit(state.get("linear"), context, candidates)
         return Representation(self.deep(products, mask, training=training), logit)

@@ -120,9 +120,7 @@ class XDeepFM(Body):
         rest = layers.stacked([*(layers.per_candidate(field, mask) for field in of_context), *own])
         of_user = {name: state[name] for name in ("pairs", "factors") if name in state}
         explicit = self.cin(state.get("fields"), rest, of_user, mask)
-
-        sides = layers.concat(of_context), layers.concat(own)
-        products = side_products(self.deep, state.get("deep"), *sides, mask)
+        products = side_products(self.deep, state.get("deep"), context, candidates)
         vector = layers.concat([explicit, self.deep(products, mask, training=training)])
         logit = first_order_logit(state.get("linear"), context, candidates)
         return Representation(vector, logit)

@@ -12,7 +12,7 @@ from ctr_tf.layers.embedding.config import EmbeddingConfig, TableConfig
 from ctr_tf.layers.sequence.config import EncoderConfig
 from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
 from ctr_tf.models.config import InterestFields, ModelConfig
-from ctr_tf.models.sides import item_sides, side_products
+from ctr_tf.models.sides import side_products
 from ctr_tf.registry import register
 from ctr_tf.schema import Schema
 from ctr_tf.types import (
@@ -89,7 +89,7 @@ class SRP4CTR(Body):
 
     Example:
         >>> widths = Widths(candidate={"item_id": 64}, sequences={"history": {"item_id": 64}})
-        >>> SRP4CTR(SRP4CTRConfig(), widths).mlp.split.parts
+        >>> SRP4CTR(SRP4CTRConfig(), widths).mlp.split.part_widths
         {'user': 0, 'interest': 256, 'context': 0, 'candidate': 64, 'uni': 64}
     """
 
@@ -200,8 +200,7 @@ class SRP4CTR(Body):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Representation:
         mask = candidates.mask
-        sides = item_sides(context, candidates)
-        products = side_products(self.mlp, state["user"], *sides, mask)
+        products = side_products(self.mlp, state["user"], context, candidates)
         if self.uni:
             target = sum(candidates.fields.values[name] for name in self.shared)
             keys_values = [state[f"keys_values_{i}"] for i in range(self.config.encoder.layers)]
