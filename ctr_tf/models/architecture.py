@@ -33,6 +33,9 @@ class Body:
         needs_sequence: whether it is defined over behaviour sequences alone.
         needs_candidate: whether it is defined over a candidate's features alone.
         logit_alone: whether its representation is a logit alone; heads then add a bias to it.
+        split: its attributes that are layers, or lists of them, split between the sides, whose part
+            `candidate` is all of the candidate's fields: what they make of it is in
+            `CandidateSide.products`.
 
     Args:
         config: of the architecture.
@@ -47,6 +50,7 @@ class Body:
     needs_sequence: ClassVar[bool] = False
     needs_candidate: ClassVar[bool] = False
     logit_alone: ClassVar[bool] = False
+    split: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ModelConfig, widths: Widths):
         self.check(config, widths)

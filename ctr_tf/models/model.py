@@ -171,7 +171,7 @@ class CTRModel(keras.Model):
 
     def _multiplied(self, candidates: CandidateSide) -> CandidateSide:
         """With what first layers that are split between the sides make of the candidates alone."""
-        products = candidate_products(self.body_layers, candidates.fields)
+        products = candidate_products(self.body, candidates.fields)
         return replace(candidates, products=products)
 
     def _state_of(self, user: UserSide, training: bool) -> State:

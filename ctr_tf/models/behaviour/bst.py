@@ -87,6 +87,7 @@ class BST(Body):
     """
 
     needs_sequence = True
+    split = ("mlp",)
 
     def __init__(self, config: BSTConfig, widths: Widths):
         super().__init__(config, widths)

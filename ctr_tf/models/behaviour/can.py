@@ -106,6 +106,7 @@ class CAN(Body):
     """
 
     needs_sequence = True
+    split = ("mlp",)
 
     def __init__(self, config: CANConfig, widths: Widths):
         super().__init__(config, widths)

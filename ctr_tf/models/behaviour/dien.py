@@ -78,6 +78,7 @@ class DIEN(Body):
 
     needs_sequence = True
     needs_candidate = True
+    split = ("mlp",)
 
     def __init__(self, config: DIENConfig, widths: Widths):
         super().__init__(config, widths)

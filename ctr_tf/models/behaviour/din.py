@@ -67,6 +67,7 @@ class DIN(Body):
     """
 
     needs_sequence = True
+    split = ("mlp",)
 
     def __init__(self, config: DINConfig, widths: Widths):
         super().__init__(config, widths)

@@ -76,6 +76,7 @@ class DSIN(Body):
 
     needs_sequence = True
     needs_candidate = True
+    split = ("mlp",)
 
     def __init__(self, config: DSINConfig, widths: Widths):
         super().__init__(config, widths)

@@ -53,6 +53,7 @@ class Transformer(Body):
     """
 
     needs_sequence = True
+    split = ("mlp",)
 
     def __init__(self, config: TransformerConfig, widths: Widths):
         super().__init__(config, widths)

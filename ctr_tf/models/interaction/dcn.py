@@ -54,6 +54,8 @@ class DCN(Body):
         TensorShape([3, 5])
     """
 
+    split = ("cross", "deep")
+
     def __init__(self, config: DCNConfig, widths: Widths):
         super().__init__(config, widths)
         parts = side_totals(widths)

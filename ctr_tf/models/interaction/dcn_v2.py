@@ -73,6 +73,8 @@ class DCNV2(Body):
         3
     """
 
+    split = ("cross", "deep")
+
     def __init__(self, config: DCNV2Config, widths: Widths):
         super().__init__(config, widths)
         parts = side_totals(widths)

@@ -52,6 +52,7 @@ class DeepFM(Body):
 
     views = {"linear": 1}
     one_width = True
+    split = ("deep",)
 
     def __init__(self, config: DeepFMConfig, widths: Widths):
         super().__init__(config, widths)

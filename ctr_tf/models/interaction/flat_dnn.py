@@ -44,6 +44,8 @@ class FlatDNN(Body):
         8
     """
 
+    split = ("deep",)
+
     def __init__(self, config: FlatDNNConfig, widths: Widths):
         super().__init__(config, widths)
         self.deep = deep_network(config, side_totals(widths))

@@ -63,6 +63,7 @@ class FwFM(Body):
 
     one_width = True
     logit_alone = True
+    split = ("vectors",)
 
     def __init__(self, config: FwFMConfig, widths: Widths):
         super().__init__(config, widths)

@@ -55,6 +55,7 @@ class WideDeep(Body):
     """
 
     views = {"linear": 1}
+    split = ("deep",)
 
     def __init__(self, config: WideDeepConfig, widths: Widths):
         super().__init__(config, widths)

@@ -76,6 +76,7 @@ class XDeepFM(Body):
 
     views = {"linear": 1}
     one_width = True
+    split = ("deep",)
 
     def __init__(self, config: XDeepFMConfig, widths: Widths):
         super().__init__(config, widths)

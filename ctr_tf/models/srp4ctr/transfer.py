@@ -94,6 +94,7 @@ class SRP4CTR(Body):
     """
 
     needs_sequence = True
+    split = ("mlp",)
 
     def __init__(self, config: SRP4CTRConfig, widths: Widths):
         super().__init__(config, widths)
