@@ -8,7 +8,7 @@ setup(
     description="A training stack for click-through-rate prediction in TensorFlow and Keras.",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["ctr_tf*", "pipelines*", "serving*"]),
-    package_data={"ctr_tf": ["evaluation/*.jinja"]},
+    package_data={"ctr_tf": ["evaluation/*.jinja"], "serving": ["templates/*.jinja"]},
     install_requires=[
         "apache-beam[dask,tfrecord]>=2.77,<3",
         "grpcio>=1.70",
@@ -17,6 +17,7 @@ setup(
         "keras>=3.15,<4",
         "matplotlib>=3.9",
         "numpy>=2",
+        "prometheus-client>=0.22",
         "protobuf>=6.31,<7",
         "pyarrow>=17",
         "pydantic>=2.12,<3",
@@ -29,7 +30,14 @@ setup(
         "typer>=0.15",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "scikit-learn>=1.6"],
+        "test": [
+            "hypothesis>=6.130",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.9",
+            "scikit-learn>=1.6",
+            "trustme>=1.2",
+        ],
     },
     entry_points={"console_scripts": ["ctr-tf=ctr_tf.cli:main"]},
 )

@@ -130,8 +130,12 @@ def predict(
 
 @app.command()
 def export(config: Config, set_: Set = None, workspace: Root = WORKSPACE) -> None:
-    """A SavedModel of three signatures, checked in a fresh process."""
-    print(stages.export(_open(config, set_, workspace)))
+    """A SavedModel of three signatures, checked in a fresh process, and what its bytes are."""
+    from ctr_tf.export.table import print_precision
+
+    found = stages.export(_open(config, set_, workspace))
+    print_precision(found)
+    print(found)
 
 
 @app.command()
@@ -155,11 +159,22 @@ def serve(
     max_seconds: Annotated[float | None, _limit("Longest time of a call.", 0.001)] = None,
     max_waiting: Annotated[int | None, _limit("Calls that may wait for a worker.")] = None,
     workers: Annotated[int | None, _limit("Calls computed at the same time.")] = None,
+    batch_candidates: Annotated[
+        int | None, _limit("Most candidates of waiting calls that are computed as one.", 0)
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Of the Prometheus page.")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="text, or json: a line a call.")] = None,
+    request_log: Annotated[Path | None, typer.Option(help="Folder of logged calls.")] = None,
+    request_log_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the calls that is logged.")
+    ] = None,
     workspace: Root = WORKSPACE,
 ) -> None:
     """Serves the exported model over TF Serving's gRPC API, on loopback.
 
-    Limits that are not set are those that serving/README.md lists.
+    What is not set is as serving/README.md lists it; `python -m serving.server` takes more options.
     """
     found = _open(config, set_, workspace)
     if not found.exported.exists():
@@ -172,6 +187,11 @@ def serve(
         ("max-seconds", max_seconds),
         ("max-waiting", max_waiting),
         ("workers", workers),
+        ("batch-candidates", batch_candidates),
+        ("metrics-port", metrics_port),
+        ("log-format", log_format),
+        ("request-log", request_log),
+        ("request-log-share", request_log_share),
     ):
         options += [] if value is None else [f"--{name}", str(value)]
     _module("serving.server", options)

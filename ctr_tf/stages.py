@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -320,15 +321,21 @@ def export(workspace: Workspace) -> Path:
     """Exports the model as the next version, unless the newest is of this model and its report."""
 
     def work() -> dict[str, Any]:
+        config = workspace.experiment.export
         check_prepared(workspace, "test")
+        if not config.as_trained:
+            check_prepared(workspace, "validation")
         check_trained(workspace)
         start_tensorflow()
         from ctr_tf.export.export import export as run
 
         data = open_data(workspace)
+        measured = {}
+        if not config.as_trained:
+            count = math.ceil(config.measure_requests / data.requests_per_batch("validation"))
+            measured["labelled"] = data.evaluation("validation").take(count)
         files = ("config.yaml", "report.json", "report.html")
         extra = {name: workspace.run / name for name in files if (workspace.run / name).exists()}
-        config = workspace.experiment.export
         count = max(config.check_requests, config.warmup_requests)
         path = run(
             trained_model(workspace, data),
@@ -337,6 +344,7 @@ def export(workspace: Workspace) -> Path:
             config,
             data.raw_requests("test", count),
             extra,
+            **measured,
         )
         return {"version": path.name, "outputs": [str(path.relative_to(workspace.run))]}
 

@@ -11,8 +11,8 @@ import grpc
 import numpy as np
 from google.protobuf.message import Message
 
+from ctr_tf.data.raw_inputs import Arrays, request_inputs, split
 from ctr_tf.schema import Schema
-from serving.requests import Arrays, request_inputs, split
 from serving.wire import messages_pb2 as wire
 from serving.wire.tensors import dtype_name, to_array, to_proto
 
@@ -102,11 +102,11 @@ class UserState:
 
     Args:
         version: of the model.
-        parts: by input name of `item_tower`, first axis 1.
+        parts: by input name of `item_tower`, as the server sent them, first axis 1.
     """
 
     version: int
-    parts: Arrays
+    parts: dict[str, wire.TensorProto]
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,8 @@ class Asking:
         # What a model without a user side takes, to know how many requests there are.
         own = {"request_mask": np.ones(1, bool), **inputs}
         own = {name: own[name] for name in names}
-        answer = yield from self.predict(USER_TOWER, own, version)
-        return UserState(answer.version, answer.outputs)
+        (response,) = yield [self._call(USER_TOWER, own, version)]
+        return UserState(response.model_spec.version.value, dict(response.outputs))
 
     def _items(self, state: UserState, shards: list[Arrays]) -> Flow:
         names = yield from self._inputs_of(ITEM_TOWER)
@@ -233,12 +233,18 @@ class Asking:
             raise ValueError("schema: plain values need the schema of the export, got None")
         return self.schema
 
-    def _call(self, signature: str | None, inputs: Arrays, version: int | None) -> Call:
+    def _call(
+        self,
+        signature: str | None,
+        inputs: Mapping[str, np.ndarray | wire.TensorProto],
+        version: int | None,
+    ) -> Call:
         request = wire.PredictRequest(model_spec=self._spec(version))
         request.model_spec.signature_name = signature or ""
         for name, value in inputs.items():
+            made = isinstance(value, wire.TensorProto)
             try:
-                request.inputs[name].CopyFrom(to_proto(value))
+                request.inputs[name].CopyFrom(value if made else to_proto(value))
             except ValueError as error:
                 raise ValueError(f"input {name!r}: {error}") from error
         return Call(PREDICT, request)

@@ -16,9 +16,9 @@ import grpc
 import numpy as np
 from google.protobuf.message import Message
 
+from ctr_tf.data.raw_inputs import Arrays
 from ctr_tf.schema import Schema
 from serving.asking import Answer, Asking, Call, Flow, Running, StaleState, UserState
-from serving.requests import Arrays
 
 __all__ = ["Answer", "AsyncClient", "Client", "StaleState", "UserState"]
 

@@ -30,7 +30,7 @@ def ask(client: Any, schema: Schema, question: Question) -> tuple[np.ndarray, fl
 
 def ask_by_row(client: Any, schema: Schema, question: Question) -> tuple[np.ndarray, float]:
     """The same scores from one call with the user side tiled to N requests of one candidate."""
-    from serving.requests import request_inputs
+    from ctr_tf.data.raw_inputs import request_inputs
 
     inputs = request_inputs(schema, question.values)
     count = len(question.items)

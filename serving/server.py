@@ -17,13 +17,18 @@ from pydantic import ValidationError
 
 from ctr_tf.startup import start_tensorflow
 from serving.config import ServeConfig
+from serving.logs import start_logging
 from serving.versions import Versions, servable
 
 logger = logging.getLogger(__name__)
 
+LOOPBACK = "127.0.0.1"
+_SPARE_THREADS = 32
+"""For the calls that are refused, for status and health, and for messages that come slowly."""
+
 
 class Server:
-    """Serves the newest version in a folder, and looks for newer ones.
+    """Serves versions of a model in a folder, and looks for newer ones.
 
     Args:
         name: the model's name in requests.
@@ -32,6 +37,7 @@ class Server:
 
     Raises:
         RuntimeError: no version could be loaded, or the port is taken.
+        OSError: a file of TLS cannot be read, or the request log's folder cannot be made.
     """
 
     def __init__(self, name: str, folder: Path, config: ServeConfig):
@@ -39,34 +45,55 @@ class Server:
 
         import grpc
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+        from prometheus_client import CollectorRegistry
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
+        from serving.intake import Intake
+        from serving.metrics import CallMetrics, ServerState
         from serving.model import SavedModel
-        from serving.service import ModelService, PredictionService
+        from serving.model_service import ModelService
+        from serving.request_log import RequestLog
+        from serving.service import PredictionService
+        from serving.tls import listen
+        from serving.workers import Workers
 
         self.config = config
-        calls = config.workers + config.max_waiting
+        self.metrics_port: int | None = None
+        self._page = None
+        self._registry = CollectorRegistry()
+        metrics = CallMetrics(self._registry)
         # A thread a call, so that each can be answered in time; `workers` of them compute.
-        self._pool = ThreadPoolExecutor(config.workers)
+        threads = config.workers + config.max_waiting + _SPARE_THREADS
         self._grpc = grpc.server(
-            ThreadPoolExecutor(calls),
-            maximum_concurrent_rpcs=calls,
+            ThreadPoolExecutor(threads),
+            interceptors=[Intake(metrics)],
+            maximum_concurrent_rpcs=threads,
             options=[
                 ("grpc.max_receive_message_length", config.max_request_mb * 2**20),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_connection_age_ms", round(config.max_connection_seconds * 1000)),
+                ("grpc.max_connection_age_grace_ms", round(config.max_seconds * 1000)),
                 # Otherwise two servers may share a port, and each gets half of the calls.
                 ("grpc.so_reuseport", 0),
             ],
         )
-        self.port = self._grpc.add_insecure_port(f"{config.host}:{config.port}")
+        self.port = listen(self._grpc, config)
         self.versions = Versions(Path(folder), SavedModel)
         self.versions.refresh()
         if self.versions.current is None:
             errors = [f"version {n}: {error}" for n, (_, error) in self.versions.statuses().items()]
             raise RuntimeError(f"{folder}: nothing to serve; {'; '.join(errors) or 'no version'}")
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(name, self.versions, config, self._pool), self._grpc
+        self._workers = Workers(config.workers, config.batch_candidates)
+        self._request_log = None
+        if config.request_log is not None:
+            self._request_log = RequestLog(
+                config.request_log, config.request_log_share, config.request_log_mb * 2**20
+            )
+        self._registry.register(ServerState(self.versions, self._workers, self._request_log))
+        predictions = PredictionService(
+            name, self.versions, config, self._workers, metrics, self._request_log
         )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, self._grpc)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelService(name, self.versions), self._grpc
         )
@@ -78,7 +105,19 @@ class Server:
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
-        """Answers calls and watches the folder, in threads."""
+        """Answers calls and watches the folder, in threads.
+
+        Raises:
+            OSError: the port of the metrics is taken.
+        """
+        from prometheus_client import start_http_server
+
+        if self.config.metrics_port is not None:
+            self._page, _ = start_http_server(self.config.metrics_port, LOOPBACK, self._registry)
+            self.metrics_port = self._page.server_port
+        if self._request_log is not None:
+            self._request_log.start()
+        self._workers.start()
         self._grpc.start()
         self._watcher.start()
 
@@ -87,7 +126,12 @@ class Server:
         self._stopping.set()
         self._health.enter_graceful_shutdown()
         self._grpc.stop(self.config.drain_seconds).wait()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.stop()
+        if self._request_log is not None:
+            self._request_log.close()
+        if self._page is not None:
+            self._page.shutdown()
+            self._page.server_close()
         self._watcher.join()
 
     def _watch(self) -> None:
@@ -116,7 +160,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port-file", type=Path, help="written with the port once it serves")
     for name, field in ServeConfig.model_fields.items():
         option = "--" + name.replace("_", "-")
-        parser.add_argument(option, default=field.default, help=f"default: {field.default}")
+        default = "none" if field.default is None else field.default
+        parser.add_argument(option, default=field.default, help=f"default: {default}")
     given = vars(parser.parse_args(arguments))
     model, folder, port_file = (given.pop(name) for name in ("model", "folder", "port_file"))
     try:
@@ -124,6 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
         config = ServeConfig.model_validate(given, strict=False)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            parser.error(str(first["ctx"]["error"]))
         option = str(first["loc"][0]).replace("_", "-")
         parser.error(f"--{option}: {first['msg']}, got {first['input']!r}")
     # Before TensorFlow is imported, which takes seconds.
@@ -132,22 +179,28 @@ def main(arguments: list[str] | None = None) -> int:
             f"--folder: {folder} holds no version (a folder named by a positive integer, with a "
             "saved_model.pb)"
         )
-    try:
-        check_free(config.host, config.port)
-    except OSError as error:
-        parser.error(f"--port: {config.host}:{config.port}: {error.strerror}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for option, host, port in (
+        ("--port", config.host, config.port),
+        ("--metrics-port", LOOPBACK, config.metrics_port or 0),
+    ):
+        try:
+            check_free(host, port)
+        except OSError as error:
+            parser.error(f"{option}: {host}:{port}: {error.strerror}")
+    start_logging(config.log_format)
     start_tensorflow()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
         server = Server(model, folder, config)
-    except RuntimeError as error:
+        server.start()
+    except (RuntimeError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    server.start()
     logger.info("model %r on %s:%d", model, config.host, server.port)
+    if server.metrics_port is not None:
+        logger.info("metrics on http://%s:%d/metrics", LOOPBACK, server.metrics_port)
     if port_file:
         hidden = port_file.with_name(f".{port_file.name}.writing")
         hidden.write_text(str(server.port))

@@ -1,36 +1,35 @@
-"""TensorFlow Serving's PredictionService and ModelService over loaded versions."""
+"""TensorFlow Serving's PredictionService over loaded versions."""
 
 from __future__ import annotations
 
-import logging
-from concurrent.futures import CancelledError, Executor
-from contextlib import AbstractContextManager, contextmanager
-from typing import Iterator
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 
 import grpc
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
 
 from serving.config import ServeConfig
+from serving.logs import CALLS
+from serving.metrics import CallMetrics, Facts
 from serving.model import SavedModel
+from serving.refusals import Refused, refusals
+from serving.request_log import RequestLog
+from serving.spec import asked, check_name, model_spec
 from serving.validation import InvalidInput, read_inputs
-from serving.versions import VersionNotFound, Versions
-
-logger = logging.getLogger(__name__)
+from serving.versions import Versions
+from serving.workers import Job, Workers
 
 DEFAULT_SIGNATURE = "serving_default"
 _SIGNATURE_DEF = "signature_def"
-
-
-class _TimeIsOver(RuntimeError):
-    """A call's time is over; the message names the bound."""
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -40,14 +39,27 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         name: the model's name.
         versions: its loaded versions.
         config: limits.
-        pool: computes the answers.
+        workers: compute the answers.
+        metrics: count the calls.
+        request_log: keeps a share of them, where there is one.
     """
 
-    def __init__(self, name: str, versions: Versions, config: ServeConfig, pool: Executor):
+    def __init__(
+        self,
+        name: str,
+        versions: Versions,
+        config: ServeConfig,
+        workers: Workers,
+        metrics: CallMetrics,
+        request_log: RequestLog | None,
+    ):
         self.name = name
         self.versions = versions
         self.config = config
-        self.pool = pool
+        self.workers = workers
+        self.metrics = metrics
+        self.request_log = request_log
+        self._places = threading.BoundedSemaphore(config.workers + config.max_waiting)
 
     def Predict(self, request, context):
         """Runs a signature on a request's inputs.
@@ -55,135 +67,114 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         A call that is not begun when its time is over, or that the caller gave up, is not
         computed; one that is begun keeps its worker until it ends.
         """
+        with self._observed(context) as facts, refusals(context), self._place():
+            check_name(self.name, request.model_spec)
+            with asked(self.versions, request.model_spec) as (version, model):
+                response = self._answer(request, context, facts, version, model)
+            if self.request_log is not None:
+                self.request_log.offer(request, response)
+            return response
+
+    def _answer(
+        self,
+        request: predict_pb2.PredictRequest,
+        context: grpc.ServicerContext,
+        facts: Facts,
+        version: int,
+        model: SavedModel,
+    ) -> predict_pb2.PredictResponse:
+        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        if signature not in model.rules:
+            raise InvalidInput(
+                f"unknown signature {signature!r}; signatures: {', '.join(sorted(model.rules))}"
+            )
+        facts.signature, facts.version = signature, version
+        wanted = list(request.output_filter) or model.outputs(signature)
+        unknown = sorted(set(wanted) - set(model.outputs(signature)))
+        if unknown:
+            raise InvalidInput(
+                f"output_filter: no output {unknown[0]!r}; "
+                f"outputs: {', '.join(model.outputs(signature))}"
+            )
+        inputs = read_inputs(
+            request.inputs,
+            model.rules[signature],
+            self.config.max_request_mb * 2**20,
+            self.config.max_candidates,
+        )
+        facts.requests, facts.candidates = inputs.requests, inputs.candidates
+        found = self._computed(Job(model, signature, inputs), context)
+        response = predict_pb2.PredictResponse()
+        response.model_spec.CopyFrom(model_spec(self.name, version, signature))
+        for name in wanted:
+            if found[name].dtype.kind == "f" and not np.isfinite(found[name]).all():
+                raise InvalidInput(f"output {name!r} is not finite: an input is too large")
+            response.outputs[name].CopyFrom(tf.make_tensor_proto(found[name]))
+        return response
+
+    def _computed(self, job: Job, context: grpc.ServicerContext) -> dict[str, np.ndarray]:
+        """A job's answer, in the time that the caller and the server give it."""
         seconds = self.config.max_seconds
         remaining = context.time_remaining()
         if remaining is not None:
             seconds = min(seconds, remaining)
-        over = _TimeIsOver(
-            f"no answer within {seconds:.3g} s; the server allows {self.config.max_seconds:g} s"
+        over = Refused(
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            f"no answer within {seconds:.3g} s; the server allows {self.config.max_seconds:g} s",
         )
-        with refusals(self.name, request.model_spec, context):
-            if seconds <= 0:
-                raise over
-            answer = self.pool.submit(self._answer, request)
-            if not context.add_callback(answer.cancel):
-                answer.cancel()
-            try:
-                return answer.result(seconds)
-            except (TimeoutError, CancelledError):
-                answer.cancel()
+        if seconds <= 0:
+            raise over
+        self.workers.submit(job)
+        if not context.add_callback(lambda: self.workers.give_up(job)):
+            self.workers.give_up(job)
+        try:
+            return job.answer.result(seconds)
+        except TimeoutError:
+            raise over from None
+        except CancelledError:
+            remaining = context.time_remaining()
+            if remaining is not None and remaining <= 0:
                 raise over from None
+            raise Refused(grpc.StatusCode.CANCELLED, "the caller gave up") from None
+        finally:
+            self.workers.give_up(job)
 
-    def _answer(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        with asked(self.versions, request.model_spec) as (version, model):
-            signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-            if signature not in model.rules:
-                raise InvalidInput(
-                    f"unknown signature {signature!r}; signatures: {', '.join(sorted(model.rules))}"
-                )
-            wanted = list(request.output_filter) or model.outputs(signature)
-            unknown = sorted(set(wanted) - set(model.outputs(signature)))
-            if unknown:
-                raise InvalidInput(
-                    f"output_filter: no output {unknown[0]!r}; "
-                    f"outputs: {', '.join(model.outputs(signature))}"
-                )
-            inputs = read_inputs(
-                request.inputs,
-                model.rules[signature],
-                self.config.max_request_mb * 2**20,
-                self.config.max_candidates,
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
+            raise Refused(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self.config.workers} calls are computed and {self.config.max_waiting} wait",
             )
-            found = model.run(signature, inputs)
-        response = predict_pb2.PredictResponse()
-        response.model_spec.CopyFrom(_model_spec(self.name, version, signature))
-        for name in wanted:
-            response.outputs[name].CopyFrom(tf.make_tensor_proto(found[name]))
-        return response
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    @contextmanager
+    def _observed(self, context: grpc.ServicerContext) -> Iterator[Facts]:
+        facts, began = Facts(), time.perf_counter()
+        try:
+            yield facts
+        finally:
+            seconds = time.perf_counter() - began
+            status = (context.code() or grpc.StatusCode.OK).name
+            self.metrics.ended(facts, status, seconds)
+            told = {**vars(facts), "status": status, "milliseconds": round(seconds * 1e3, 3)}
+            CALLS.debug("call", extra={"facts": told})
 
     def GetModelMetadata(self, request, context):
         """The signatures: names, types and shapes of inputs and outputs."""
-        with (
-            refusals(self.name, request.model_spec, context),
-            asked(self.versions, request.model_spec) as (version, model),
-        ):
+        with refusals(context):
+            check_name(self.name, request.model_spec)
             if list(request.metadata_field) != [_SIGNATURE_DEF]:
                 raise InvalidInput(
                     f"metadata_field must be [{_SIGNATURE_DEF!r}], "
                     f"got {list(request.metadata_field)}"
                 )
-            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=model.signature_defs)
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.CopyFrom(_model_spec(self.name, version))
-        response.metadata[_SIGNATURE_DEF].Pack(signatures)
-        return response
-
-
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus.
-
-    Args:
-        name: the model's name.
-        versions: its loaded versions.
-    """
-
-    def __init__(self, name: str, versions: Versions):
-        self.name = name
-        self.versions = versions
-
-    def GetModelStatus(self, request, context):
-        """The state of each version, or of the one that is named."""
-        _check_name(self.name, request.model_spec, context)
-        found = self.versions.statuses()
-        if request.model_spec.HasField("version"):
-            number = request.model_spec.version.value
-            if number not in found:
-                context.abort(grpc.StatusCode.NOT_FOUND, f"no version {number} of {self.name!r}")
-            found = {number: found[number]}
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for number, (state, error) in found.items():
-            status = response.model_version_status.add(version=number, state=state)
-            if error:
-                status.status.error_code = grpc.StatusCode.INTERNAL.value[0]
-                status.status.error_message = error
-        return response
-
-
-@contextmanager
-def refusals(name: str, spec: model_pb2.ModelSpec, context: grpc.ServicerContext) -> Iterator[None]:
-    """Checks which model a call asks for; errors inside become the call's status."""
-    _check_name(name, spec, context)
-    if spec.version_label:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "version labels are not served here")
-    try:
-        yield
-    except VersionNotFound as error:
-        code, details = grpc.StatusCode.NOT_FOUND, f"model {name!r}: {error}"
-    except (InvalidInput, tf.errors.InvalidArgumentError) as error:
-        code, details = grpc.StatusCode.INVALID_ARGUMENT, str(error)
-    except _TimeIsOver as error:
-        code, details = grpc.StatusCode.DEADLINE_EXCEEDED, str(error)
-    except Exception as error:
-        logger.exception("a call failed")
-        code, details = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
-    else:
-        return
-    context.abort(code, details)
-
-
-def asked(
-    versions: Versions, spec: model_pb2.ModelSpec
-) -> AbstractContextManager[tuple[int, SavedModel]]:
-    """The version that a call asks for, kept loaded."""
-    return versions.use(spec.version.value if spec.HasField("version") else None)
-
-
-def _check_name(name: str, spec: model_pb2.ModelSpec, context: grpc.ServicerContext) -> None:
-    if spec.name != name:
-        context.abort(grpc.StatusCode.NOT_FOUND, f"no model {spec.name!r}; served: {name!r}")
-
-
-def _model_spec(name: str, version: int, signature: str = "") -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=name, signature_name=signature)
-    spec.version.value = version
-    return spec
+            with asked(self.versions, request.model_spec) as (version, model):
+                found = get_model_metadata_pb2.SignatureDefMap(signature_def=model.signature_defs)
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.CopyFrom(model_spec(self.name, version))
+            response.metadata[_SIGNATURE_DEF].Pack(found)
+            return response

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.framework.types_pb2 import DataType
 
-from ctr_tf.schema import Numeric, Schema
+from ctr_tf.export.item_encoder import ITEM_VECTORS
+from ctr_tf.schema import CANDIDATE_KEYS, InputSpec, Numeric, Schema
+
+ENCODED = CANDIDATE_KEYS, InputSpec(ITEM_VECTORS, "candidate", "float32", ("B", "N", "E"))
+"""Candidates that were encoded before."""
 
 _STRING_BYTES = 8
 """What a string takes at least: a request may hold millions of empty ones."""
@@ -41,6 +45,21 @@ class InputRule:
     nan_allowed: bool = False
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """A call's arrays, which keep every rule.
+
+    Args:
+        arrays: by input name.
+        requests: B.
+        candidates: N; None where the signature has no candidate axis.
+    """
+
+    arrays: dict[str, np.ndarray]
+    requests: int
+    candidates: int | None
+
+
 def input_rules(specs: Mapping[str, tf.TensorSpec], schema: Schema | None) -> dict[str, InputRule]:
     """The rule of each input.
 
@@ -48,7 +67,7 @@ def input_rules(specs: Mapping[str, tf.TensorSpec], schema: Schema | None) -> di
         specs: a signature's inputs by name.
         schema: what the model was trained on; without it no axis but the first is known.
     """
-    known = {spec.name: spec for spec in schema.inputs} if schema else {}
+    known = {spec.name: spec for spec in (*schema.inputs, *ENCODED)} if schema else {}
     sequences = schema.sequences if schema else {}
     longest = sum(sequence.max_length for sequence in sequences.values()) or None
     rules = {}
@@ -83,7 +102,7 @@ def read_inputs(
     rules: dict[str, InputRule],
     max_bytes: int,
     max_candidates: int,
-) -> dict[str, np.ndarray]:
+) -> Inputs:
     """A request's tensors as arrays, none of which is made before all sizes are checked.
 
     Args:
@@ -120,18 +139,21 @@ def read_inputs(
                 raise InvalidInput(
                     f"input {name!r}: axis {axis} has size {size}, but {first} in {other!r}"
                 )
-    candidates = sizes.get("B", (1, ""))[0] * sizes.get("N", (1, ""))[0]
-    if candidates > max_candidates:
-        where = sizes.get("N", sizes["B"])[1]
+    requests, first = sizes.get("B", (1, ""))
+    candidates, first = sizes.get("N", (None, first))
+    total = requests * (1 if candidates is None else candidates)
+    if total > max_candidates:
         raise InvalidInput(
-            f"input {where!r}: {candidates} candidates in one call; at most {max_candidates}"
+            f"input {first!r}: {total} candidates in one call; at most {max_candidates}"
         )
-    return {name: _array(name, rule, protos[name]) for name, rule in rules.items()}
+    arrays = {name: _array(name, rule, protos[name]) for name, rule in rules.items()}
+    return Inputs(arrays, requests, candidates)
 
 
 def _shape(name: str, rule: InputRule, proto: TensorProto) -> tuple[int, ...]:
     if proto.dtype != rule.dtype.as_datatype_enum:
-        found = DataType.Name(proto.dtype).removeprefix("DT_").lower()
+        known = proto.dtype in DataType.values()
+        found = DataType.Name(proto.dtype).removeprefix("DT_").lower() if known else proto.dtype
         raise InvalidInput(f"input {name!r}: must be {rule.dtype.name}, got {found}")
     if proto.tensor_shape.unknown_rank:
         raise InvalidInput(f"input {name!r}: its shape is unknown")
@@ -157,6 +179,8 @@ def _array(name: str, rule: InputRule, proto: TensorProto) -> np.ndarray:
         array = tf.make_ndarray(proto)
     except (ValueError, TypeError) as error:
         raise InvalidInput(f"input {name!r}: its values do not fill its shape: {error}") from error
+    if rule.dtype == tf.bool and (array.view(np.uint8) > 1).any():
+        raise InvalidInput(f"input {name!r}: a bool's byte must be 0 or 1")
     if rule.dtype.is_floating:
         bad = np.isinf(array) if rule.nan_allowed else ~np.isfinite(array)
         if bad.any():

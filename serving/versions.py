@@ -1,13 +1,14 @@
-"""Which version of a model answers: the newest in its folder, swapped without dropping a call."""
+"""Which versions of a model answer: swapped, and swapped back, without dropping a call."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, Literal
+from typing import Any, Literal
 
 from ctr_tf.export.versions import versions
 
@@ -20,6 +21,32 @@ class VersionNotFound(LookupError):
     """No loaded version of that number."""
 
 
+class LabelNotFound(LookupError):
+    """No version has that label."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which versions of a folder are to be loaded.
+
+    Args:
+        latest: so many of the newest that load; None for all.
+        specific: these alone; None for any.
+
+    Example:
+        >>> Policy(latest=None, specific=frozenset({2, 3})).wanted([1, 2, 3])
+        [3, 2]
+    """
+
+    latest: int | None = 1
+    specific: frozenset[int] | None = None
+
+    def wanted(self, present: list[int]) -> list[int]:
+        """The versions to try, newest first."""
+        newest = sorted(present, reverse=True)
+        return [n for n in newest if self.specific is None or n in self.specific]
+
+
 @dataclass
 class _Version:
     files: Any
@@ -30,9 +57,9 @@ class _Version:
 
 
 class Versions:
-    """The loaded versions of one model.
+    """The loaded versions of one model; the newest answers calls that name none.
 
-    The newest version that loads is served. An older one stays until its calls end. A version that
+    A version that is to go stays until another is loaded and its own calls have ended. One that
     fails to load is tried again once a file of it has changed: it may be copied while it is seen.
 
     Args:
@@ -55,40 +82,134 @@ class Versions:
 
     def __init__(self, folder: Path, load: Callable[[Path], Any]):
         self.folder = folder
+        self.swaps = 0
+        """How often another version took over."""
+        self.load_failures = 0
         self._load = load
+        self._policy = Policy()
+        self._labels: dict[str, int] = {}
+        # Held while versions are loaded, which takes seconds; the other one for moments.
+        self._changing = threading.Lock()
         self._lock = threading.Lock()
         self._versions: dict[int, _Version] = {}
-        self._current: int | None = None
 
     @property
     def current(self) -> int | None:
         """The version that answers calls which name none."""
-        return self._current
+        with self._lock:
+            return max(self._available(), default=None)
 
     def refresh(self) -> None:
-        """Looks at the folder; loads the newest version if it is another, then retires the old.
+        """Looks at the folder; loads what the policy wants of it, then retires the rest.
 
-        Where the folder has no version left, what is loaded goes on serving.
+        Where nothing that is wanted loads, what is loaded goes on serving.
         """
+        with self._changing:
+            before = self.current
+            self._retire_all_but(self._loaded(self._policy))
+            self._count_swap(before)
+
+    def configure(self, policy: Policy, labels: Mapping[str, int]) -> None:
+        """Takes another policy and other labels; both stay as they were where one cannot be kept.
+
+        Raises:
+            VersionNotFound: a version that the policy or a label names is not loaded by the policy.
+        """
+        with self._changing:
+            before = self.current
+            kept = self._loaded(policy)
+            missing = sorted({*(policy.specific or ()), *labels.values()} - set(kept))
+            if missing:
+                errors = self.statuses()
+                self._retire_all_but(self._loaded(self._policy))
+                _, error = errors.get(missing[0], ("END", ""))
+                raise VersionNotFound(
+                    f"version {missing[0]} is not loaded under the policy; "
+                    f"{error or 'loaded: ' + ', '.join(map(str, kept))}"
+                )
+            self._policy, self._labels = policy, dict(labels)
+            self._retire_all_but(kept)
+            self._count_swap(before)
+        logger.info("policy %s, labels %s", policy, dict(labels))
+
+    @contextmanager
+    def use(
+        self, version: int | None = None, label: str | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """A version and its model, kept loaded until the block ends.
+
+        Args:
+            version: the current one by default.
+            label: names a version instead.
+
+        Raises:
+            LabelNotFound: no version has the label.
+            VersionNotFound: it is not served.
+        """
+        with self._lock:
+            if label is not None:
+                version = self.labelled(label)
+            available = self._available()
+            number = max(available, default=None) if version is None else version
+            if number not in available:
+                served = ", ".join(map(str, available)) or "none"
+                raise VersionNotFound(f"version {number} is not served; served: {served}")
+            entry = self._versions[number]
+            entry.calls += 1
+        try:
+            yield number, entry.model
+        finally:
+            with self._lock:
+                entry.calls -= 1
+                _unload_idle(entry)
+
+    def labelled(self, label: str) -> int:
+        """The version that has a label.
+
+        Raises:
+            LabelNotFound: none has.
+        """
+        if label not in self._labels:
+            known = ", ".join(sorted(self._labels)) or "none"
+            raise LabelNotFound(f"unknown version label {label!r}; labels: {known}")
+        return self._labels[label]
+
+    def statuses(self) -> dict[int, tuple[State, str]]:
+        """State and load error of each version seen, newest first."""
+        with self._lock:
+            found = sorted(self._versions.items(), reverse=True)
+            return {number: (entry.state, entry.error) for number, entry in found}
+
+    def _available(self) -> list[int]:
+        """Newest first; the lock is held."""
+        found = sorted(self._versions.items(), reverse=True)
+        return [number for number, entry in found if entry.state == "AVAILABLE"]
+
+    def _loaded(self, policy: Policy) -> list[int]:
+        """Loads what a policy wants of the folder; returns what of it is available."""
         present = servable(self.folder)
         with self._lock:
-            failed = {n: version.files for n, version in self._versions.items() if version.error}
-            for number in set(failed) - set(present):
-                del self._versions[number]
-        for number in reversed(present):
-            if number == self._current:
-                return
-            # Noted before it is loaded, so that no later change is missed.
-            files = _files(self.folder / str(number))
-            if failed.get(number) != files and self._loaded(number, files):
-                return
+            for number, entry in list(self._versions.items()):
+                if entry.state == "END" and number not in present:
+                    del self._versions[number]
+        kept: list[int] = []
+        for number in policy.wanted(present):
+            if len(kept) == policy.latest:
+                break
+            if self._available_after_load(number):
+                kept.append(number)
+        return kept
 
-    def _loaded(self, number: int, files: Any) -> bool:
-        """Loads a version and makes it the current one; False where it fails."""
-        new = _Version(files)
+    def _available_after_load(self, number: int) -> bool:
+        # Noted before it is loaded, so that no later change is missed.
+        new = _Version(_files(self.folder / str(number)))
         with self._lock:
-            if number in self._versions and self._versions[number].state == "UNLOADING":
-                return True  # Its last calls are still under way: tried at the next look.
+            old = self._versions.get(number)
+            if old and old.state in ("AVAILABLE", "UNLOADING"):
+                old.state = "AVAILABLE"
+                return True
+            if old and old.error and old.files == new.files:
+                return False
             self._versions[number] = new
         try:
             new.model = self._load(self.folder / str(number))
@@ -97,45 +218,23 @@ class Versions:
             logger.exception("version %d was not loaded", number)
             with self._lock:
                 new.state, new.error = "END", f"{type(error).__name__}: {error}"
+                self.load_failures += 1
             return False
         with self._lock:
-            old, self._current = self._current, number
             new.state = "AVAILABLE"
-            if old is not None:
-                self._versions[old].state = "UNLOADING"
-                _unload_idle(self._versions[old])
         logger.info("version %d is served", number)
         return True
 
-    @contextmanager
-    def use(self, version: int | None = None) -> Iterator[tuple[int, Any]]:
-        """A version and its model, kept loaded until the block ends.
-
-        Args:
-            version: the current one by default.
-
-        Raises:
-            VersionNotFound: it is not served.
-        """
+    def _retire_all_but(self, kept: list[int]) -> None:
         with self._lock:
-            number = self._current if version is None else version
-            entry = self._versions.get(number)
-            if entry is None or entry.state != "AVAILABLE":
-                raise VersionNotFound(f"version {number} is not served; served: {self._current}")
-            entry.calls += 1
-            model = entry.model
-        try:
-            yield number, model
-        finally:
-            with self._lock:
-                entry.calls -= 1
-                _unload_idle(entry)
+            for number in self._available() if kept else []:
+                if number not in kept:
+                    self._versions[number].state = "UNLOADING"
+                    _unload_idle(self._versions[number])
 
-    def statuses(self) -> dict[int, tuple[State, str]]:
-        """State and load error of each version seen, newest first."""
-        with self._lock:
-            found = sorted(self._versions.items(), reverse=True)
-            return {number: (entry.state, entry.error) for number, entry in found}
+    def _count_swap(self, before: int | None) -> None:
+        if before not in (None, self.current):
+            self.swaps += 1
 
 
 def servable(folder: Path) -> list[int]:

@@ -118,7 +118,9 @@ def test_serve_hands_its_limits_to_the_server(local, monkeypatch):
     exported = Workspace(Path(local[2]), load(local[0])).exported
     exported.mkdir(parents=True)
     limits = ["--max-request-mb", "2", "--max-candidates", "50", "--max-seconds", "0.5"]
-    limits += ["--max-waiting", "3", "--workers", "1"]
+    limits += ["--max-waiting", "3", "--workers", "1", "--batch-candidates", "200"]
+    limits += ["--metrics-port", "0", "--log-format", "json"]
+    limits += ["--request-log", "calls", "--request-log-share", "0.5"]
     for given in ([], limits):
         cli.app(["serve", *local, *given], standalone_mode=False)
     start = ["--model", "local", "--folder", str(exported), "--port", "8500"]

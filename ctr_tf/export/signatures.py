@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from ctr_tf.export.item_encoder import ENCODED_ITEM_TOWER, ITEM_ENCODER, ITEM_VECTORS
+from ctr_tf.export.precision import stored_weights
 from ctr_tf.layers.attention.buckets import bucketed
 from ctr_tf.models.model import CTRModel
 from ctr_tf.schema import CANDIDATES_MASK, InputSpec
@@ -18,6 +21,8 @@ ITEM_TOWER = "item_tower"
 STATE_PREFIX = "state_"
 """Before each state part's name, in `user_tower`'s outputs and `item_tower`'s inputs, so that a
 part and a feature of one name do not clash."""
+TABLES = "tables/"
+"""Before the names of the tables' variables in the saved files."""
 
 Tensors = dict[str, Tensor]
 
@@ -35,17 +40,30 @@ class Signatures:
     The score of a masked candidate is 0. A model without a user side takes `request_mask` (B,) in
     `user_tower`, which says how many requests there are.
 
+    No axis has a size of its own, so that requests of all sizes take one trace.
+
     Args:
         model: a built model.
         preprocessor: raw tensors to the model's, any subset of its inputs; a `tf.Module`.
+        dense: what weights besides tables are stored as; float32 for as they are.
+        item_encoder: whether there are two more functions, for tables of items: `item_encoder`, of
+            candidates to their vectors `item_vectors` (B, N, E), and `encoded_item_tower`, which
+            takes these in the place of the candidates' features.
 
     Raises:
         ValueError: a feature's name is that of a state input.
     """
 
-    def __init__(self, model: CTRModel, preprocessor: tf.Module):
+    def __init__(
+        self,
+        model: CTRModel,
+        preprocessor: tf.Module,
+        dense: str = "float32",
+        item_encoder: bool = False,
+    ):
         self.model = model
         self.preprocessor = preprocessor
+        self._weights = nullcontext() if dense == "float32" else stored_weights(model, dense)
         self._names = {spec.name for spec in model.schema.inputs}
         per_item = {s.name: _tensor_spec(s) for s in [*model.context_inputs, *model.item_inputs]}
         state = {
@@ -64,14 +82,29 @@ class Signatures:
             ),
             ITEM_TOWER: self._signature(self._item_tower, {**state, **per_item}),
         }
+        if item_encoder:
+            items = {s.name: _tensor_spec(s) for s in model.item_inputs}
+            encoded = {s.name: _tensor_spec(s) for s in model.context_inputs}
+            encoded[CANDIDATES_MASK] = items[CANDIDATES_MASK]
+            width = model.item_encoding.width
+            encoded[ITEM_VECTORS] = tf.TensorSpec((None, None, width), name=ITEM_VECTORS)
+            self.functions |= {
+                ITEM_ENCODER: self._signature(self._item_encoder, items),
+                ENCODED_ITEM_TOWER: self._signature(self._encoded_item_tower, {**state, **encoded}),
+            }
 
     def save(self, folder: Path) -> None:
         """Writes the SavedModel: graph, weights, vocabularies."""
         holder = tf.Module()
         holder.preprocessor = self.preprocessor
         # The variables alone: the Keras object would bring functions of its own.
-        holder.weights = [variable.value for variable in self.model.variables]
-        tf.saved_model.save(holder, str(folder), signatures=self.functions)
+        holder.tables = table_variables(self.model)
+        tables = {variable.ref() for variable in holder.tables}
+        read = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
+        holder.dense = [variable for ref, variable in read.items() if ref not in tables]
+        # A server takes no gradients.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(holder, str(folder), self.functions, options)
 
     def _signature(self, dense, specs: dict[str, tf.TensorSpec]):
         dense_function = tf.function(dense, autograph=False)
@@ -81,7 +114,7 @@ class Signatures:
             return dense_function(preprocess(raw))
 
         # A call has few requests, most of the time one.
-        with bucketed(1):
+        with bucketed(1), self._weights:
             return tf.function(signature, autograph=False).get_concrete_function(**specs)
 
     def _preprocess(self, raw: Tensors) -> Tensors:
@@ -99,9 +132,24 @@ class Signatures:
         return {STATE_PREFIX + name: part for name, part in state.items()}
 
     def _item_tower(self, features: Tensors) -> Tensors:
-        parts = {n: value for n, value in features.items() if n not in self._names}
-        state = {name.removeprefix(STATE_PREFIX): value for name, value in parts.items()}
-        return self._scores(self.model.item_tower(state, features, features), features)
+        outputs = self.model.item_tower(self._state(features), features, features)
+        return self._scores(outputs, features)
+
+    def _item_encoder(self, features: Tensors) -> Tensors:
+        return {ITEM_VECTORS: tf.cast(self.model.item_encoder(features), tf.float32)}
+
+    def _encoded_item_tower(self, features: Tensors) -> Tensors:
+        vectors = tf.cast(features[ITEM_VECTORS], self.model.compute_dtype)
+        mask = features[CANDIDATES_MASK]
+        outputs = self.model.encoded_item_tower(self._state(features), features, vectors, mask)
+        return self._scores(outputs, features)
+
+    def _state(self, features: Tensors) -> Tensors:
+        return {
+            name.removeprefix(STATE_PREFIX): value
+            for name, value in features.items()
+            if name not in self._names and name != ITEM_VECTORS
+        }
 
     def _scores(self, outputs: Tensors, features: Tensors) -> Tensors:
         mask = features[CANDIDATES_MASK]
@@ -111,10 +159,16 @@ class Signatures:
         }
 
 
-def saved_name(model: CTRModel, variable: keras.Variable) -> str:
-    """The name of a model's variable in the files that `Signatures.save` writes."""
-    index = next(i for i, own in enumerate(model.variables) if own is variable)
-    return f"weights/{index}/.ATTRIBUTES/VARIABLE_VALUE"
+def table_variables(model: CTRModel) -> list[tf.Variable]:
+    """The variables of embedding tables, then those of cached vectors."""
+    tables = model.embedder.tables
+    found = [*(tables.weights if tables else ()), *model.embedder.vectors.values()]
+    return [v.value if isinstance(v, keras.Variable) else v for v in found]
+
+
+def saved_name(index: int) -> str:
+    """The name of one of `table_variables` in the files that `Signatures.save` writes."""
+    return f"{TABLES}{index}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def _tensor_spec(spec: InputSpec) -> tf.TensorSpec:

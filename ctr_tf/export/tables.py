@@ -1,4 +1,4 @@
-"""The embedding tables of an export, by their logical names."""
+"""The embedding tables and cached vectors of an export, by their logical names."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from ctr_tf.export.quantisation import columns, largest_errors, unpacked
 from ctr_tf.export.self_check import ExportError
-from ctr_tf.export.signatures import saved_name
-from ctr_tf.layers.embedding.tables import EmbeddingTables
+from ctr_tf.export.signatures import saved_name, table_variables
 from ctr_tf.models.model import CTRModel
 
 TABLES_FILE = "assets.extra/tables.json"
@@ -39,7 +40,8 @@ class SavedTable:
     Args:
         rows: of the table; row 0 stands for a missing value.
         width: its columns.
-        dtype: of its values.
+        dtype: of its values; after those of int8 come two columns in the variable, the bytes of the
+            row's float16 scale.
         pieces: where its rows lie, in order.
     """
 
@@ -50,23 +52,28 @@ class SavedTable:
 
 
 def saved_tables(model: CTRModel) -> dict[str, SavedTable]:
-    """Where the tables of a model lie once `Signatures.save` wrote it, by name.
+    """Where the tables of a model, cached vectors too, lie once `Signatures.save` wrote it.
 
     Tables that share a variable stand together.
+
+    Args:
+        model: as it is served; see `served_model`.
+
+    Returns:
+        Table by name.
     """
-    tables = model.embedder.tables
-    if tables is None:
-        return {}
-    names = [saved_name(model, variable) for variable in tables.weights]
-    return {
-        name: SavedTable(
-            spec.rows,
-            spec.width,
-            spec.dtype,
-            [SavedPiece(names[p.variable], p.start, p.rows) for p in tables.pieces(name)],
-        )
-        for name, spec in sorted(tables.specs.items(), key=lambda each: tables.place[each[0]])
-    }
+    found, tables = {}, model.embedder.tables
+    for name in sorted(tables.specs, key=tables.place.get) if tables else ():
+        spec = tables.specs[name]
+        pieces = [SavedPiece(saved_name(p.variable), p.start, p.rows) for p in tables.pieces(name)]
+        found[name] = SavedTable(spec.rows, spec.width, spec.dtype, pieces)
+    first = len(table_variables(model)) - len(model.embedder.vectors)
+    for index, (name, vectors) in enumerate(model.embedder.vectors.items(), first):
+        rows, stored = vectors.shape
+        dtype = keras.backend.standardize_dtype(vectors.dtype)
+        width = stored - columns(dtype, 0)
+        found[name] = SavedTable(rows, width, dtype, [SavedPiece(saved_name(index), 0, rows)])
+    return found
 
 
 def write_tables(folder: Path, model: CTRModel) -> None:
@@ -98,7 +105,7 @@ class ExportedTables:
         ...                 tasks={"click": {"column": "click"}})
         >>> model = CTRModel(schema, registry.get("dcn_v2").config(name="dcn_v2"), {"item_id": 9})
         >>> folder = Path(tempfile.mkdtemp())
-        >>> saved = tf.train.Checkpoint(weights=[v.value for v in model.variables])
+        >>> saved = tf.train.Checkpoint(tables=table_variables(model))
         >>> _ = saved.write(str(folder / "variables" / "variables"))
         >>> (folder / "assets.extra").mkdir()
         >>> write_tables(folder, model)
@@ -116,7 +123,7 @@ class ExportedTables:
         self._held: tuple[str, np.ndarray] | None = None
 
     def read(self, name: str) -> np.ndarray:
-        """The values of one table, (rows, width).
+        """The values of one table, (rows, width); of an int8 one in float32.
 
         Raises:
             KeyError: there is no such table; names those there are.
@@ -127,7 +134,8 @@ class ExportedTables:
             self._variable(piece.variable)[piece.start : piece.start + piece.rows]
             for piece in self.specs[name].pieces
         ]
-        return np.concatenate(parts)
+        found = np.concatenate(parts)
+        return unpacked(found).numpy() if self.specs[name].dtype == "int8" else found
 
     def _variable(self, name: str) -> np.ndarray:
         if self._held is None or self._held[0] != name:
@@ -136,22 +144,30 @@ class ExportedTables:
         return self._held[1]
 
 
-def check_tables(folder: Path, tables: EmbeddingTables | None) -> None:
-    """Checks that an export's tables are those of the model in memory.
+def check_tables(folder: Path, model: CTRModel) -> None:
+    """Checks that an export's tables are the trained ones, as close as their types can hold them.
 
     Args:
         folder: the SavedModel.
-        tables: of the model; None for one without.
+        model: the trained one.
 
     Raises:
         ExportError: a table is missing, or its values differ.
     """
-    found = ExportedTables(folder)
-    expected = tables.specs if tables else {}
-    if found.specs.keys() != expected.keys():
+    found, tables = ExportedTables(folder), model.embedder.tables
+    names = {*(tables.specs if tables else ()), *model.embedder.vectors}
+    if found.specs.keys() != names:
         raise ExportError(
-            f"self-check: the export has tables {sorted(found.specs)}, the model {sorted(expected)}"
+            f"self-check: the export has tables {sorted(found.specs)}, the model {sorted(names)}"
         )
-    for name in found.specs:
-        if not np.array_equal(found.read(name), tables.table(name)):
+    for name, spec in found.specs.items():
+        vectors = model.embedder.vectors.get(name)
+        trained = tables.table(name) if vectors is None else vectors.numpy()
+        if spec.dtype == trained.dtype.name:
+            same = np.array_equal(found.read(name), trained)
+        else:
+            trained = trained.astype("float32")
+            errors = np.abs(found.read(name).astype("float32") - trained)
+            same = (errors <= largest_errors(trained, spec.dtype)).all()
+        if not same:
             raise ExportError(f"self-check: table {name!r} of the export is not the model's")

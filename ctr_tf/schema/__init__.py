@@ -13,10 +13,11 @@ from ctr_tf.schema.features import (
     Text,
     Vector,
 )
-from ctr_tf.schema.schema import CANDIDATES_MASK, REQUEST_TIME, InputSpec, Schema
+from ctr_tf.schema.schema import CANDIDATE_KEYS, CANDIDATES_MASK, REQUEST_TIME, InputSpec, Schema
 
 __all__ = [
     "CANDIDATES_MASK",
+    "CANDIDATE_KEYS",
     "REQUEST_TIME",
     "Categorical",
     "Feature",

@@ -38,6 +38,8 @@ class InputSpec:
 
 
 CANDIDATES_MASK = "candidates_mask"
+CANDIDATE_KEYS = InputSpec("candidate_keys", "candidate", "string", ("B", "N"))
+"""Of an export with a table of items: it takes the place of the candidates' features."""
 REQUEST_TIME = "request_time"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 """What names files, tensors, layers and signature inputs alike."""
@@ -73,6 +75,8 @@ class Schema(Config):
             _check_name(at)
             if name == REQUEST_TIME:
                 raise SettingError(at, "the name is kept for the request's time")
+            if name == CANDIDATE_KEYS.name:
+                raise SettingError(at, "the name is kept for the keys of a table of items")
             if isinstance(feature, Categorical) and feature.share is not None:
                 self._check_shared(at, feature)
         for name in self.tasks:

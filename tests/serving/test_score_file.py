@@ -9,8 +9,8 @@ import pytest
 
 from serving import score_file
 from serving.client import AsyncClient
+from tests.data.test_raw_inputs import VALUES
 from tests.serving.test_client import SCHEMA, Fake, serving
-from tests.serving.test_requests import VALUES
 
 LINES = [
     {"id": "a", "values": VALUES},

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import CollectorRegistry
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ctr_tf.export.self_check import score_in_process
@@ -22,11 +23,12 @@ from ctr_tf.export.signatures import ITEM_TOWER, USER_TOWER, Signatures
 from ctr_tf.export.warmup import write_warmup
 from serving.client import Client
 from serving.config import ServeConfig
+from serving.metrics import CallMetrics
 from serving.server import Server
 from serving.service import PredictionService
 from serving.validation import InvalidInput, input_rules, read_inputs
+from tests.data.test_raw_inputs import VALUES
 from tests.export.samples import SCHEMAS, build, request
-from tests.serving.test_requests import VALUES
 
 SCHEMA = SCHEMAS["both"]
 ROOT = Path(__file__).parents[2]
@@ -178,6 +180,14 @@ def test_nan_is_missing_where_the_feature_has_a_default(client):
     np.testing.assert_array_equal(scores["click"], zeros["click"])
 
 
+def test_a_score_that_is_not_finite_is_no_answer(client, served, monkeypatch):
+    with served.versions.use() as (_, model):
+        scores = {"click": np.array([[0.5, np.nan]], "f"), "like": np.array([[0.5, 0.5]], "f")}
+        monkeypatch.setattr(model, "run", lambda *_: scores)
+    message = "output 'click' is not finite: an input is too large"
+    refusal("INVALID_ARGUMENT", message, lambda: client.predict(None, request(SCHEMA)))
+
+
 def test_malformed_tensors(stub):
     def call(change):
         message = predict_pb2.PredictRequest()
@@ -210,12 +220,16 @@ def test_malformed_tensors(stub):
     def negative(proto):
         proto.tensor_shape.dim[1].size = -1
 
+    def another_type(proto):
+        proto.dtype = 99
+
     for change, message in (
         (huge, r"'item_id': with shape \[1, 1000000000000\] the request takes over 1048576 bytes"),
         (wide, "axis N has size 4, but 51 in 'item_id'"),
         (short, "'item_id': its values do not fill its shape"),
         (unknown, "'item_id': its shape is unknown"),
         (negative, r"'item_id': must have shape \[None, None\], got \[1, -1\]"),
+        (another_type, "'item_id': must be int64, got 99"),
     ):
         refusal("INVALID_ARGUMENT", message, lambda change=change: call(change))
 
@@ -305,14 +319,20 @@ class Expired:
     def time_remaining(self):
         return 0.0
 
+    def code(self):
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+
     def abort(self, code, details):
         raise RuntimeError(code.name, details)
 
 
-def test_a_call_past_its_deadline_is_not_computed(client):
-    service = PredictionService("films", None, ServeConfig(), None)
+def test_a_call_past_its_deadline_is_not_computed(client, served):
+    metrics = CallMetrics(CollectorRegistry())
+    service = PredictionService("films", served.versions, ServeConfig(), None, metrics, None)
     call = predict_pb2.PredictRequest()
     call.model_spec.name = "films"
+    for name, value in request(SCHEMA).items():
+        call.inputs[name].CopyFrom(tf.make_tensor_proto(value))
     with pytest.raises(RuntimeError, match="DEADLINE_EXCEEDED"):
         service.Predict(call, Expired())
     refusal("DEADLINE_EXCEEDED", ".", lambda: client.predict(None, request(SCHEMA), timeout=1e-4))
@@ -383,7 +403,7 @@ def test_a_swap_drops_no_call(client, folder, trained):
     with ThreadPoolExecutor(3) as pool:
         asking = [pool.submit(ask) for _ in range(3)]
         write_version(folder, 4, model, preprocessor)
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + 120
         while client.status().get(4) != "AVAILABLE" and time.monotonic() < ends:
             time.sleep(0.05)
         last = client.predict(None, raw)["click"]
@@ -441,7 +461,7 @@ def test_the_command_serves_and_stops_on_sigterm(folder, tmp_path):
             assert client.predict(None, request(SCHEMA))["click"].shape == (1, 4)
         os.kill(process.pid, signal.SIGTERM)
         _, said = process.communicate(timeout=30)
-        assert process.returncode == 0
+        assert process.returncode == 0, said
     finally:
         process.kill()
         process.communicate()
@@ -456,6 +476,12 @@ def test_the_command_serves_and_stops_on_sigterm(folder, tmp_path):
         (["--help"], 0, "--max-candidates"),
         (["--model", "m", "--folder", "absent"], 2, "--folder: absent holds no version"),
         (["--model", "m", "--folder", ".", "--port", "x"], 2, "--port: .*got 'x'"),
+        (["--model", "m", "--folder", ".", "--log-format", "xml"], 2, "--log-format: .*got 'xml'"),
+        (
+            ["--model", "m", "--folder", ".", "--tls-key", __file__],
+            2,
+            "tls_certificate and tls_key must be given together",
+        ),
     ],
 )
 def test_help_and_bad_arguments_do_not_import_tensorflow(arguments, status, message):

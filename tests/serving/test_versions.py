@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.versions import VersionNotFound, Versions
+from serving.versions import LabelNotFound, Policy, VersionNotFound, Versions
 
 
 def write(folder, version, text):
@@ -33,7 +33,7 @@ def test_an_old_version_lives_until_its_calls_end(loaded, tmp_path):
         assert loaded.statuses() == {2: ("AVAILABLE", ""), 1: ("UNLOADING", "")}
         with loaded.use() as newer:
             assert newer == (2, "two")
-        with pytest.raises(VersionNotFound, match="version 1 is not served; served: 2"):
+        with pytest.raises(VersionNotFound, match="version 1 is not served; served: 2$"):
             with loaded.use(1):
                 pass
     assert loaded.statuses() == {2: ("AVAILABLE", ""), 1: ("END", "")}
@@ -101,3 +101,93 @@ def test_no_version():
     with pytest.raises(VersionNotFound):
         with Versions("absent", load).use():
             pass
+
+
+def served(versions):
+    return [number for number, (state, _) in versions.statuses().items() if state == "AVAILABLE"]
+
+
+@pytest.fixture
+def four(loaded, tmp_path):
+    for number, text in ((2, "two"), (3, "broken"), (4, "four")):
+        write(tmp_path, number, text)
+    loaded.refresh()
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "policy, expected",
+    [
+        (Policy(), [4]),
+        # The newest that load: 3 is broken.
+        (Policy(latest=2), [4, 2]),
+        (Policy(latest=None), [4, 2, 1]),
+        (Policy(latest=None, specific=frozenset({1, 2})), [2, 1]),
+    ],
+)
+def test_policies(four, policy, expected):
+    four.configure(policy, {})
+    assert served(four) == expected and four.current == expected[0]
+    four.refresh()
+    assert served(four) == expected
+
+
+def test_back_to_an_older_version_and_on_again(four):
+    assert four.swaps == 1
+    four.configure(Policy(None, frozenset({1})), {})
+    with four.use() as found:
+        assert found == (1, "one")
+        four.configure(Policy(), {})
+        assert four.statuses()[1] == ("UNLOADING", "")
+        # Its model is still there: it is taken up again, not loaded twice.
+        four.configure(Policy(None, frozenset({1})), {})
+        assert four.statuses()[1] == ("AVAILABLE", "")
+    assert served(four) == [1]
+    assert four.swaps == 4 and four.load_failures == 0
+
+
+def test_labels(four):
+    four.configure(Policy(latest=2), {"stable": 2, "canary": 4})
+    for label, expected in (("stable", (2, "two")), ("canary", (4, "four"))):
+        with four.use(label=label) as found:
+            assert found == expected
+    with pytest.raises(LabelNotFound, match="unknown version label 'old'; labels: canary, stable"):
+        with four.use(label="old"):
+            pass
+    # The folder moves on, the label does not.
+    write(four.folder, 5, "five")
+    four.refresh()
+    with pytest.raises(VersionNotFound, match="version 2 is not served; served: 5, 4"):
+        with four.use(label="stable"):
+            pass
+
+
+@pytest.mark.parametrize(
+    "policy, labels, message",
+    [
+        (Policy(None, frozenset({2, 3})), {}, "version 3 is not loaded.*; OSError: broken model"),
+        (Policy(None, frozenset({2, 7})), {}, "version 7 is not loaded.*; loaded: 2$"),
+        (Policy(None, frozenset({2})), {"canary": 4}, "version 4 is not loaded.*; loaded: 2$"),
+    ],
+)
+def test_what_cannot_be_kept_changes_nothing(four, policy, labels, message):
+    four.configure(Policy(latest=1), {"stable": 4})
+    with pytest.raises(VersionNotFound, match=message):
+        four.configure(policy, labels)
+    assert served(four) == [4] and four.labelled("stable") == 4
+    four.refresh()
+    assert served(four) == [4]
+
+
+def test_the_versions_named_go_on_where_their_folders_are_gone(four, tmp_path):
+    four.configure(Policy(None, frozenset({2})), {})
+    (tmp_path / "2").rename(tmp_path / ".gone")
+    four.refresh()
+    assert served(four) == [2]
+
+
+def test_versions_that_are_gone_are_forgotten(four, tmp_path):
+    assert list(four.statuses()) == [4, 1]
+    (tmp_path / "1").rename(tmp_path / ".gone")
+    four.refresh()
+    assert list(four.statuses()) == [4]

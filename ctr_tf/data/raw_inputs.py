@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ctr_tf.schema import CANDIDATES_MASK, MISSING_INT, InputSpec, Schema
+from ctr_tf.schema import CANDIDATE_KEYS, CANDIDATES_MASK, MISSING_INT, InputSpec, Schema
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,7 +30,8 @@ def request_inputs(
             behaviour or candidate has several values. Masks may be left out. None is a missing
             value.
         candidates: candidate features by name that are not among the values: a data frame, a row a
-            candidate, or a dict of lists. NaN is missing there too, as data frames have it.
+            candidate, or a dict of lists. NaN is missing there too, as data frames have it. An
+            export with a table of items takes `candidate_keys` in their place.
         only: the inputs wanted; all by default.
 
     Returns:
@@ -49,6 +50,9 @@ def request_inputs(
     """
     specs = {spec.name: spec for spec in schema.inputs}
     values = {**values, **_columns(candidates, values)}
+    keyed = CANDIDATE_KEYS.name in values
+    if keyed:
+        specs[CANDIDATE_KEYS.name] = CANDIDATE_KEYS
     unknown = sorted(set(values) - set(specs))
     if unknown:
         raise ValueError(f"unknown input {unknown[0]!r}; inputs: {', '.join(specs)}")
@@ -58,7 +62,7 @@ def request_inputs(
     lengths: dict[str, tuple[int, str]] = {}
     for name, spec in specs.items():
         if name not in values:
-            if spec.dtype == "bool":
+            if spec.dtype == "bool" or (keyed and spec.side == "candidate"):
                 continue
             raise ValueError(f"missing input {name!r}")
         found[name] = _array(spec, values[name])
@@ -69,11 +73,11 @@ def request_inputs(
             if first != length:
                 raise ValueError(f"input {name!r}: has {length} values, {other!r} has {first}")
     for name, spec in specs.items():
-        if name not in found:
+        if name not in found and spec.dtype == "bool":
             # A schema without candidate features scores the request itself, once.
             length, _ = lengths.get(spec.sequence or CANDIDATES_MASK, (1, ""))
             found[name] = np.ones((1, length), np.bool_)
-    return {name: found[name] for name in specs}
+    return {name: found[name] for name in specs if name in found}
 
 
 def split(schema: Schema, inputs: Arrays, most: int) -> list[Arrays]:
@@ -92,7 +96,7 @@ def split(schema: Schema, inputs: Arrays, most: int) -> list[Arrays]:
         [[[7, 8]], [[9]]]
     """
     count = inputs[CANDIDATES_MASK].shape[1]
-    own = {spec.name for spec in schema.inputs if spec.side == "candidate"}
+    own = {spec.name for spec in (*schema.inputs, CANDIDATE_KEYS) if spec.side == "candidate"}
     return [
         {n: x[:, first : first + most] if n in own else x for n, x in inputs.items()}
         for first in range(0, max(count, 1), most)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ctr_tf.data.raw_inputs import request_inputs, split
 from ctr_tf.schema import MISSING_INT
-from serving.requests import request_inputs, split
 from tests.export.samples import SCHEMAS
 
 VALUES = {
@@ -137,3 +137,17 @@ def test_cut_into_shards():
     assert first["history_item_id"] is second["history_item_id"] is inputs["history_item_id"]
     (whole,) = split(SCHEMAS["both"], inputs, 3)
     assert all(np.array_equal(whole[name], own) for name, own in inputs.items())
+
+
+def test_keys_in_the_place_of_features():
+    user = {n: x for n, x in VALUES.items() if n not in ("item_id", "genres", "title", "price")}
+    found = request_inputs(SCHEMAS["both"], user, {"candidate_keys": ["7", None]})
+    assert found["candidate_keys"].tolist() == [["7", ""]] and "item_id" not in found
+    assert found["candidates_mask"].tolist() == [[True, True]]
+    first, second = split(SCHEMAS["both"], found, 1)
+    assert second["candidate_keys"].tolist() == [[""]]
+    # Features may be there too, of keys that the table has not.
+    found = request_inputs(SCHEMAS["both"], VALUES | {"candidate_keys": ["7", "8", "9"]})
+    assert found["item_id"].shape == found["candidate_keys"].shape == (1, 3)
+    with pytest.raises(ValueError, match="'candidate_keys': has 2 values, 'item_id' has 3"):
+        request_inputs(SCHEMAS["both"], VALUES | {"candidate_keys": ["7", "8"]})

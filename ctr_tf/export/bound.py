@@ -1,0 +1,121 @@
+"""An export whose candidates are rows of a table of items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_tf.data.raw_inputs import request_inputs
+from ctr_tf.export.item_encoder import (
+    ENCODED_ITEM_TOWER,
+    ITEM_ENCODER,
+    ITEM_VECTORS,
+    UNKNOWN_ITEMS,
+    Unknown,
+)
+from ctr_tf.export.signatures import ITEM_TOWER, SERVING, USER_TOWER
+from ctr_tf.schema import CANDIDATE_KEYS, CANDIDATES_MASK, Categorical, Numeric, Schema
+from ctr_tf.types import Tensor
+
+Tensors = dict[str, Tensor]
+
+
+class BoundModel(tf.Module):
+    """The functions of an export with a table of items.
+
+    Args:
+        loaded: the export.
+        schema: of it.
+        keys: a file with the key of each item, a line each.
+        vectors: of the items, (rows, E).
+        unknown: what a key that is not there is scored by: an item without features (`missing`), or
+            the features of the request.
+
+    Attributes:
+        functions: by the signature's name; see `bind`.
+    """
+
+    def __init__(self, loaded, schema: Schema, keys: Path, vectors: np.ndarray, unknown: Unknown):
+        super().__init__()
+        self.loaded = loaded
+        self._encoder, self._tower = (
+            loaded.signatures[name] for name in (ITEM_ENCODER, ENCODED_ITEM_TOWER)
+        )
+        self._names = [spec.name for spec in schema.inputs if spec.side == "candidate"]
+        self._by_features = unknown == "features"
+        # Behind the items' rows, that of an item without features.
+        self.vectors = tf.Variable(np.concatenate([vectors, self._missing(schema)]), False)
+        self.index = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                str(keys), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            default_value=len(vectors),
+        )  # fmt: skip
+        user = self._specs(loaded.signatures[USER_TOWER])
+        tower = self._specs(self._tower)
+        del tower[ITEM_VECTORS]
+        keys_name = CANDIDATE_KEYS.name
+        tower[keys_name] = tf.TensorSpec((None, None), tf.string, name=keys_name)
+        if self._by_features:
+            tower |= self._specs(self._encoder)
+        states = loaded.signatures[USER_TOWER].structured_outputs
+        whole = {**user, **{name: spec for name, spec in tower.items() if name not in states}}
+        whole.pop("request_mask", None)
+        self.functions = {
+            SERVING: self._signature(self._serve, whole),
+            USER_TOWER: self._signature(self._user_tower, user),
+            ITEM_TOWER: self._signature(self._item_tower, tower),
+        }
+
+    def _missing(self, schema: Schema) -> np.ndarray:
+        """The vector of an item of which nothing is known, (1, E)."""
+        values = {}
+        for name, feature in schema.side("candidate").items():
+            multi = isinstance(feature, Categorical) and feature.multi
+            number = isinstance(feature, Numeric) and feature.default is None
+            values[name] = [[] if multi else 0.0 if number else None]
+        inputs = request_inputs(schema, values, only=self._names)
+        return self._encoder(**{n: tf.constant(x) for n, x in inputs.items()})[ITEM_VECTORS][0]
+
+    def _specs(self, function) -> dict[str, tf.TensorSpec]:
+        return {
+            name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
+            for name, spec in function.structured_input_signature[1].items()
+        }
+
+    def _signature(self, function, specs: dict[str, tf.TensorSpec]):
+        def signature(**inputs):
+            return function(inputs)
+
+        return tf.function(signature, autograph=False).get_concrete_function(**specs)
+
+    def _serve(self, inputs: Tensors) -> Tensors:
+        mask = inputs[CANDIDATES_MASK]
+        inputs = {"request_mask": tf.ones(tf.shape(mask)[:1], tf.bool), **inputs}
+        return self._item_tower({**inputs, **self._user_tower(inputs)})
+
+    def _user_tower(self, inputs: Tensors) -> Tensors:
+        function = self.loaded.signatures[USER_TOWER]
+        return function(**{name: inputs[name] for name in self._specs(function)})
+
+    def _item_tower(self, inputs: Tensors) -> Tensors:
+        mask = inputs[CANDIDATES_MASK]
+        with tf.device("cpu"):
+            rows = self.index.lookup(inputs[CANDIDATE_KEYS.name])
+            unknown = tf.equal(rows, self.vectors.shape[0] - 1) & mask
+        vectors = tf.gather(self.vectors, rows)
+        if self._by_features:
+            vectors = tf.cond(
+                tf.reduce_any(unknown),
+                lambda: tf.where(unknown[..., None], self._encoded(inputs), vectors),
+                lambda: vectors,
+            )
+        inputs = {**inputs, ITEM_VECTORS: vectors}
+        scores = self._tower(**{name: inputs[name] for name in self._specs(self._tower)})
+        return {**scores, UNKNOWN_ITEMS: unknown}
+
+    def _encoded(self, inputs: Tensors) -> Tensor:
+        return self._encoder(**{name: inputs[name] for name in self._names})[ITEM_VECTORS]

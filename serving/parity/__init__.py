@@ -1,0 +1,1 @@
+"""Parity of training and serving, as a job: `python -m serving.parity`."""
