@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections import Counter
@@ -74,8 +75,7 @@ def build(
         raise ItemTableError(f"{catalogue}: no such file")
     previous = _previous(output, encoder, shards)
     version = new_version(output, None)
-    hidden = Path(output) / f".writing-{version}"
-    shutil.rmtree(hidden, ignore_errors=True)  # Of a job that was killed.
+    hidden = Path(output) / f".writing-{version}-{os.getpid()}"
     try:
         (hidden / SUMMARIES).mkdir(parents=True)
         options = PipelineOptions([*runner_options], pickle_library="cloudpickle")
@@ -100,8 +100,9 @@ def build(
         say(f"{counts}, {manifest.removed:,} gone, {sum(manifest.rejects.values()):,} rejected")
         if not manifest.rows:
             raise ItemTableError(f"{catalogue}: no usable item: {dict(manifest.rejects)}")
-        if previous and not (manifest.encoded or manifest.removed or manifest.rejects):
-            return previous
+        if previous and not (manifest.encoded or manifest.removed):
+            if ItemTableManifest.read(previous).rejects == manifest.rejects:
+                return previous
         (hidden / "beam.log").unlink(missing_ok=True)
         shutil.rmtree(hidden / SUMMARIES)
         (hidden / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")

@@ -12,12 +12,14 @@ import numpy as np
 from google.protobuf.message import Message
 
 from ctr_tf.data.raw_inputs import Arrays, request_inputs, split
-from ctr_tf.schema import Schema
+from ctr_tf.schema import CANDIDATES_MASK, Schema
 from serving.wire import messages_pb2 as wire
 from serving.wire.tensors import dtype_name, to_array, to_proto
 
 SERVING, USER_TOWER, ITEM_TOWER = "serving_default", "user_tower", "item_tower"
 _SIGNATURES = "signature_def"
+SHARDS_AT_ONCE = 4
+"""So that one request does not fill a server's queue."""
 
 T = TypeVar("T")
 
@@ -137,7 +139,7 @@ class Asking:
         self.schema = schema
         self.label = label
         self.most_candidates = most_candidates
-        self._inputs: dict[str, tuple[str, ...]] = {}
+        self._inputs: dict[int | None, dict[str, tuple[str, ...]]] = {}
 
     def predict(self, signature: str | None, inputs: Arrays, version: int | None) -> Flow[Answer]:
         """Calls a signature."""
@@ -147,28 +149,30 @@ class Asking:
     def score(self, values: Mapping[str, Any], candidates: Any, version: int | None) -> Flow:
         """One folded call; for many candidates the user tower, then shards of them at once."""
         inputs = request_inputs(self._known_schema, values, candidates)
-        shards = split(self.schema, inputs, self.most_candidates)
-        if len(shards) == 1:
+        if inputs[CANDIDATES_MASK].shape[1] <= self.most_candidates:
             answer = yield from self.predict(None, inputs, version)
             return {task: scores[0] for task, scores in answer.outputs.items()}
         try:
-            return (yield from self._by_towers(inputs, shards, version))
+            return (yield from self._by_towers(values, candidates, version))
         except StaleState:
             # The version was swapped between the calls.
-            return (yield from self._by_towers(inputs, shards, version))
+            return (yield from self._by_towers(values, candidates, version))
 
     def user_state(self, values: Mapping[str, Any], version: int | None) -> Flow[UserState]:
         """The state of a user."""
-        names = yield from self._inputs_of(USER_TOWER)
-        inputs = request_inputs(self._known_schema, values, only=names)
-        return (yield from self._state(inputs, version))
+        return (yield from self._state(values, version))
 
     def score_items(self, state: UserState, values: Mapping[str, Any], candidates: Any) -> Flow:
         """Scores of candidates from a user's state, in shards."""
-        names = yield from self._inputs_of(ITEM_TOWER)
-        inputs = request_inputs(self._known_schema, values, candidates, only=names)
-        shards = split(self.schema, inputs, self.most_candidates)
-        return (yield from self._items(state, shards))
+        try:
+            names = yield from self._inputs_of(ITEM_TOWER, state.version)
+            inputs = request_inputs(self._known_schema, values, candidates, only=names)
+            shards = split(self.schema, inputs, self.most_candidates)
+            return (yield from self._items(state, shards, names))
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                raise StaleState(f"version {state.version}: {error.details()}") from error
+            raise
 
     def status(self, version: int | None) -> Flow[dict[int, str]]:
         """The state of each version."""
@@ -190,42 +194,47 @@ class Asking:
             if not name.startswith("__")
         }
 
-    def _by_towers(self, inputs: Arrays, shards: list[Arrays], version: int | None) -> Flow:
-        state = yield from self._state(inputs, version)
-        return (yield from self._items(state, shards))
+    def _by_towers(self, values: Mapping[str, Any], candidates: Any, version: int | None) -> Flow:
+        state = yield from self._state(values, version)
+        return (yield from self.score_items(state, values, candidates))
 
-    def _state(self, inputs: Arrays, version: int | None) -> Flow[UserState]:
-        names = yield from self._inputs_of(USER_TOWER)
+    def _state(self, values: Mapping[str, Any], version: int | None) -> Flow[UserState]:
+        known = version in self._inputs
+        names = yield from self._inputs_of(USER_TOWER, version)
+        inputs = request_inputs(self._known_schema, values, only=names)
         # What a model without a user side takes, to know how many requests there are.
-        own = {"request_mask": np.ones(1, bool), **inputs}
-        own = {name: own[name] for name in names}
-        (response,) = yield [self._call(USER_TOWER, own, version)]
+        inputs = _those({"request_mask": np.ones(1, bool), **inputs}, names, USER_TOWER)
+        try:
+            (response,) = yield [self._call(USER_TOWER, inputs, version)]
+        except grpc.RpcError as error:
+            if not known or error.code() != grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            # Another version may be served by now, which reads other inputs.
+            del self._inputs[version]
+            return (yield from self._state(values, version))
         return UserState(response.model_spec.version.value, dict(response.outputs))
 
-    def _items(self, state: UserState, shards: list[Arrays]) -> Flow:
-        names = yield from self._inputs_of(ITEM_TOWER)
-        calls = []
-        for shard in shards:
-            own = {**shard, **state.parts}
-            own = {name: own[name] for name in names}
-            calls.append(self._call(ITEM_TOWER, own, state.version))
-        try:
-            responses = yield calls
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.NOT_FOUND:
-                raise StaleState(f"version {state.version}: {error.details()}") from error
-            raise
-        answers = [_answer(response).outputs for response in responses]
+    def _items(self, state: UserState, shards: list[Arrays], names: tuple[str, ...]) -> Flow:
+        answers = []
+        for first in range(0, len(shards), SHARDS_AT_ONCE):
+            calls = [
+                self._call(
+                    ITEM_TOWER, _those({**shard, **state.parts}, names, ITEM_TOWER), state.version
+                )
+                for shard in shards[first : first + SHARDS_AT_ONCE]
+            ]
+            answers += [_answer(response).outputs for response in (yield calls)]
         return {task: np.concatenate([each[task][0] for each in answers]) for task in answers[0]}
 
-    def _inputs_of(self, signature: str) -> Flow[tuple[str, ...]]:
-        """The inputs of a signature, which the server tells once."""
-        if not self._inputs:
-            found = yield from self.metadata(None)
-            self._inputs = {name: tuple(own["inputs"]) for name, own in found.items()}
-        if signature not in self._inputs:
-            raise ValueError(f"no signature {signature!r}; signatures: {', '.join(self._inputs)}")
-        return self._inputs[signature]
+    def _inputs_of(self, signature: str, version: int | None) -> Flow[tuple[str, ...]]:
+        """The inputs of a signature of a version, or of the one that is served, told once."""
+        if version not in self._inputs:
+            found = yield from self.metadata(version)
+            self._inputs[version] = {name: tuple(own["inputs"]) for name, own in found.items()}
+        known = self._inputs[version]
+        if signature not in known:
+            raise ValueError(f"no signature {signature!r}; signatures: {', '.join(known)}")
+        return known[signature]
 
     @property
     def _known_schema(self) -> Schema:
@@ -256,6 +265,18 @@ class Asking:
         elif self.label is not None:
             spec.version_label = self.label
         return spec
+
+
+def _those(inputs: Mapping[str, T], names: tuple[str, ...], signature: str) -> dict[str, T]:
+    """The inputs of a signature.
+
+    Raises:
+        ValueError: one is not there.
+    """
+    missing = [name for name in names if name not in inputs]
+    if missing:
+        raise ValueError(f"missing input {missing[0]!r} of {signature}")
+    return {name: inputs[name] for name in names}
 
 
 def _answer(response: wire.PredictResponse) -> Answer:

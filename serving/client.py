@@ -55,6 +55,8 @@ class _Client:
         options = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
+            # A call of more bytes than are kept for it is not made again.
+            ("grpc.per_rpc_retry_buffer_size", 2**26),
             # Otherwise channels of one address share a connection.
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.service_config", json.dumps({"methodConfig": [
@@ -111,7 +113,7 @@ class _Client:
         are scored in shards, at the same time.
 
         Args:
-            values: plain values by input name; see `serving.requests.request_inputs`.
+            values: plain values by input name; see `ctr_tf.data.raw_inputs.request_inputs`.
             candidates: candidate features as a data frame or lists, where they are not values.
             timeout: seconds for all of it.
             version: the version asked for.

@@ -11,14 +11,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from ctr_tf.data.manifest import SCHEMA
+from ctr_tf.data.raw_inputs import request_inputs
 from ctr_tf.schema import Schema
-from ctr_tf.startup import start_tensorflow
 from serving.catalogue import Question, unseen_items
+from serving.client import Client
 
 
 def ask(client: Any, schema: Schema, question: Question) -> tuple[np.ndarray, float]:
@@ -30,8 +32,6 @@ def ask(client: Any, schema: Schema, question: Question) -> tuple[np.ndarray, fl
 
 def ask_by_row(client: Any, schema: Schema, question: Question) -> tuple[np.ndarray, float]:
     """The same scores from one call with the user side tiled to N requests of one candidate."""
-    from ctr_tf.data.raw_inputs import request_inputs
-
     inputs = request_inputs(schema, question.values)
     count = len(question.items)
     specs = {spec.name: spec for spec in schema.inputs}
@@ -97,11 +97,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    start_tensorflow()
-    import grpc
-
-    from serving.client import Client
-
     with Client(given.target, given.model, schema) as client:
         try:
             client.wait(timeout=5)

@@ -5,7 +5,8 @@
 
 A line of the input is `{"values": {...}}`, as `Client.score` takes them, with an `id` of any kind.
 The output has a line for each, in order: `{"line", "id", "scores"}`, or `{"line", "id", "error"}`
-of a request that is wrong. What was scored before the job was killed is not scored again.
+of a request that is wrong. What was scored before the job was killed is not scored again, unless
+another version is served by then: all scores of a file are of one.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import os
 import sys
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -33,6 +35,10 @@ from serving.client import AsyncClient
 
 # What is wrong with one request; anything else is wrong with the server.
 _OF_THE_REQUEST = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+# Seconds: RESOURCE_EXHAUSTED is a full queue, or a request that is too large.
+_PAUSES = (0.1, 0.3, 1.0, 3.0)
+
+Scores = dict[str, np.ndarray]
 
 
 async def score_file(
@@ -40,6 +46,7 @@ async def score_file(
     schema: Schema,
     source: Path,
     output: Path,
+    origin: str,
     concurrency: int = 8,
     timeout: float = 30.0,
     progress: bool = True,
@@ -51,6 +58,7 @@ async def score_file(
         schema: of the model.
         source: JSON lines, gzipped where the name ends in `.gz`.
         output: JSON lines.
+        origin: the model and where it is served: what was scored of another is not gone on with.
         concurrency: requests at a time.
         timeout: seconds of each.
         progress: whether a bar is shown.
@@ -66,7 +74,8 @@ async def score_file(
     if not available:
         raise RuntimeError("no version of the model is available")
     version = max(available)
-    partial = output.with_name(f".{output.name}.{_fingerprint(schema, source, version)}.partial")
+    fingerprint = _fingerprint(schema, source, origin, version)
+    partial = output.with_name(f".{output.name}.{fingerprint}.partial")
     counts = {"scored": 0, "rejected": 0}
     waiting: deque[tuple[int, asyncio.Task]] = deque()
     with partial.open("a+b") as file, _progress(source, progress) as show:
@@ -105,7 +114,9 @@ async def _answer(
         if not isinstance(request, dict) or not isinstance(request.get("values"), dict):
             raise ValueError("a line must be an object with an object `values`")
         found["id"] = request.get("id")
-        scores = await client.score(request["values"], timeout=timeout, version=version)
+        scores = await _patiently(
+            lambda: client.score(request["values"], timeout=timeout, version=version)
+        )
     except ValueError as error:
         return found | {"error": str(error)}
     except grpc.RpcError as error:
@@ -113,6 +124,18 @@ async def _answer(
             raise
         return found | {"error": f"{error.code().name}: {error.details()}"}
     return found | {"scores": {task: own.tolist() for task, own in scores.items()}}
+
+
+async def _patiently(ask: Callable[[], Awaitable[Scores]]) -> Scores:
+    """Asks again after growing pauses where the server's queue is full."""
+    for pause in _PAUSES:
+        try:
+            return await ask()
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise
+        await asyncio.sleep(pause)
+    return await ask()
 
 
 def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
@@ -141,10 +164,11 @@ def _whole_lines(file, counts: dict[str, int]) -> int:
     return number
 
 
-def _fingerprint(schema: Schema, source: Path, version: int) -> str:
+def _fingerprint(schema: Schema, source: Path, origin: str, version: int) -> str:
     """Of all that an output depends on."""
     stat = source.stat()
-    parts = [schema.fingerprint, str(source.absolute()), stat.st_size, stat.st_mtime_ns, version]
+    file = str(source.absolute()), stat.st_size, stat.st_mtime_ns
+    parts = [schema.fingerprint, *file, origin, version]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -163,7 +187,13 @@ async def _main(given: argparse.Namespace) -> dict[str, int]:
     async with AsyncClient(given.target, given.model, schema) as client:
         await client.wait(timeout=10)
         return await score_file(
-            client, schema, given.input, given.output, given.concurrency, given.timeout
+            client,
+            schema,
+            given.input,
+            given.output,
+            f"{given.model} at {given.target}",
+            given.concurrency,
+            given.timeout,
         )
 
 

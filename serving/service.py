@@ -107,7 +107,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response = predict_pb2.PredictResponse()
         response.model_spec.CopyFrom(model_spec(self.name, version, signature))
         for name in wanted:
-            if found[name].dtype.kind == "f" and not np.isfinite(found[name]).all():
+            # NumPy does not know bfloat16 for a number.
+            floating = tf.as_dtype(found[name].dtype).is_floating
+            if floating and not np.isfinite(found[name].astype("float32")).all():
                 raise InvalidInput(f"output {name!r} is not finite: an input is too large")
             response.outputs[name].CopyFrom(tf.make_tensor_proto(found[name]))
         return response

@@ -30,8 +30,8 @@ def request_inputs(
             behaviour or candidate has several values. Masks may be left out. None is a missing
             value.
         candidates: candidate features by name that are not among the values: a data frame, a row a
-            candidate, or a dict of lists. NaN is missing there too, as data frames have it. An
-            export with a table of items takes `candidate_keys` in their place.
+            candidate, or a dict of lists. NaN and NA are missing there too, as data frames have
+            it. An export with a table of items takes `candidate_keys` in their place.
         only: the inputs wanted; all by default.
 
     Returns:
@@ -111,12 +111,13 @@ def _columns(candidates: Any, values: Mapping[str, Any]) -> dict[str, list]:
     for name in getattr(candidates, "columns", candidates):
         if name in values:
             raise ValueError(f"input {name!r}: given among the values and the candidates")
-        found[name] = [None if _is_nan(value) else value for value in candidates[name]]
+        found[name] = [None if _is_missing(value) else value for value in candidates[name]]
     return found
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and value != value
+def _is_missing(value: Any) -> bool:
+    # Pandas' own NA is not even equal to itself, nor unequal.
+    return (isinstance(value, float) and value != value) or type(value).__name__ == "NAType"
 
 
 def _array(spec: InputSpec, value: Any) -> np.ndarray:
@@ -149,13 +150,22 @@ def _listed(value: Any) -> bool:
 
 def _typed(dtype: str, value: Any) -> np.ndarray:
     array = np.array(value, object if dtype == "string" else None)
+    kind = array.dtype.kind
     if dtype == "string":
-        others = [each for each in array.ravel() if not isinstance(each, (str, bytes))]
-    elif dtype == "int64" and array.dtype.kind == "f":
-        others = array[array != np.trunc(array)].tolist()
-    else:
+        wrong = np.array([not isinstance(each, (str, bytes)) for each in array.ravel()], bool)
+    elif kind in "OSU" or (dtype == "int64" and kind == "b"):
         # Digits are no number.
-        others = array.ravel()[:1].tolist() if array.dtype.kind in "OSU" else []
-    if others:
-        raise ValueError(f"got {others[0]!r}")
+        array = np.array(value, object)
+        wrong = np.array([isinstance(x, (str, bytes, bool)) for x in array.ravel()], bool)
+    elif dtype == "int64" and kind == "f":
+        # From 2^53 on two ids are one number.
+        exact = (np.abs(array) < 2**53) & (array == np.trunc(array))
+        wrong = ~(exact | (array == MISSING_INT)).ravel()
+    elif dtype == "int64":
+        wrong = (array > np.iinfo(np.int64).max).ravel() if kind == "u" else np.zeros(0, bool)
+    else:
+        with np.errstate(over="ignore"):
+            wrong = np.isinf(array.astype(np.float32)).ravel()
+    if wrong.any():
+        raise ValueError(f"got {array.ravel()[wrong.argmax()]!r}")
     return array.astype(_DTYPES[dtype])

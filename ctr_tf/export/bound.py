@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from ctr_tf.data.raw_inputs import request_inputs
 from ctr_tf.export.item_encoder import (
@@ -16,10 +17,20 @@ from ctr_tf.export.item_encoder import (
     Unknown,
 )
 from ctr_tf.export.signatures import ITEM_TOWER, SERVING, USER_TOWER
-from ctr_tf.schema import CANDIDATE_KEYS, CANDIDATES_MASK, Categorical, Numeric, Schema
+from ctr_tf.schema import (
+    CANDIDATE_KEYS,
+    CANDIDATES_MASK,
+    MISSING_INT,
+    Categorical,
+    Numeric,
+    Schema,
+)
 from ctr_tf.types import Tensor
 
 Tensors = dict[str, Tensor]
+
+NEW_IDS = {"int": MISSING_INT + 1, "string": "\0"}
+"""Ids that no vocabulary has."""
 
 
 class BoundModel(tf.Module):
@@ -71,12 +82,16 @@ class BoundModel(tf.Module):
         }
 
     def _missing(self, schema: Schema) -> np.ndarray:
-        """The vector of an item of which nothing is known, (1, E)."""
-        values = {}
+        """The vector of an item of which nothing is known but that its id is new, (1, E)."""
+        values: dict[str, list] = {}
         for name, feature in schema.side("candidate").items():
-            multi = isinstance(feature, Categorical) and feature.multi
-            number = isinstance(feature, Numeric) and feature.default is None
-            values[name] = [[] if multi else 0.0 if number else None]
+            value = None
+            if isinstance(feature, Categorical):
+                is_id = (feature.column or name) == schema.keys.item
+                value = [] if feature.multi else NEW_IDS[feature.dtype] if is_id else None
+            elif isinstance(feature, Numeric) and feature.default is None:
+                value = 0.0
+            values[name] = [value]
         inputs = request_inputs(schema, values, only=self._names)
         return self._encoder(**{n: tf.constant(x) for n, x in inputs.items()})[ITEM_VECTORS][0]
 
@@ -119,3 +134,22 @@ class BoundModel(tf.Module):
 
     def _encoded(self, inputs: Tensors) -> Tensor:
         return self._encoder(**{name: inputs[name] for name in self._names})[ITEM_VECTORS]
+
+
+def warmup_requests(path: Path, keys: list[str]) -> list[dict[str, np.ndarray]]:
+    """The requests of an export's warm-up, with keys of items for their candidates.
+
+    Args:
+        path: the export's warm-up requests.
+        keys: of the table.
+    """
+    found = []
+    for record in tf.data.TFRecordDataset(str(path)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        if request.model_spec.signature_name == SERVING:
+            inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+            shape = inputs[CANDIDATES_MASK].shape
+            inputs[CANDIDATE_KEYS.name] = np.resize(np.array(keys, object), shape)
+            found.append(inputs)
+    return found

@@ -75,12 +75,14 @@ class Schema(Config):
             _check_name(at)
             if name == REQUEST_TIME:
                 raise SettingError(at, "the name is kept for the request's time")
-            if name == CANDIDATE_KEYS.name:
-                raise SettingError(at, "the name is kept for the keys of a table of items")
+            if name in (CANDIDATE_KEYS.name, "item_vectors"):
+                raise SettingError(at, "the name is kept for what a table of items has")
             if isinstance(feature, Categorical) and feature.share is not None:
                 self._check_shared(at, feature)
         for name in self.tasks:
             _check_name(("tasks", name))
+            if name == "unknown_items":
+                raise SettingError(("tasks", name), "the name is kept for an output of its own")
         for name, sequence in self.sequences.items():
             at = ("sequences", name)
             _check_name(at)

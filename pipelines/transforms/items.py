@@ -77,7 +77,9 @@ class ReadItems(beam.DoFn):
     def _item(self, number: int, line: str) -> Item:
         try:
             found = json.loads(line)
-            key = str(found["item_id"])
+            key = found["item_id"]
+            if not isinstance(key, str) or not key or "\n" in key or "\r" in key:
+                raise ValueError(f"item_id must be a text of one line, got {key!r}")
             features = {name: found["features"][name] for name in self._names}
             # So that one item's values are not an error of a whole batch.
             request_inputs(self._schema, {n: [x] for n, x in features.items()}, only=self._names)
@@ -159,7 +161,13 @@ class ItemEncoder(ModelHandler[Item, Item, Any]):
             inputs = request_inputs(self._schema, values, only=[*self._names, CANDIDATES_MASK])
             tensors = {name: tf.constant(value) for name, value in inputs.items()}
             vectors = iter(model.signatures[ITEM_ENCODER](**tensors)[ITEM_VECTORS].numpy()[0])
-        return [replace(i, vector=next(vectors)) if i.open else i for i in batch]
+        return [_encoded(item, next(vectors)) if item.open else item for item in batch]
+
+
+def _encoded(item: Item, vector: np.ndarray) -> Item:
+    if not np.isfinite(vector).all():
+        return replace(item, reject="its vector is not finite: a number is missing or too large")
+    return replace(item, vector=vector)
 
 
 class WriteTable(beam.DoFn):

@@ -34,13 +34,13 @@ class ParityConfig(Config):
 
     Args:
         tolerance: the largest difference of two probabilities that counts as none.
-        requests: the most requests that are replayed, the first ones.
+        requests: the most requests that are replayed, the first ones; all by default.
         worst: the requests that differ most that are listed, and looked into for the feature.
         timeout_seconds: of a call.
     """
 
     tolerance: NonNegativeFloat = 1e-5
-    requests: PositiveInt = 10_000
+    requests: PositiveInt | None = None
     worst: PositiveInt = 10
     timeout_seconds: PositiveFloat = 10.0
 
@@ -95,7 +95,7 @@ def run(client: Client, given: argparse.Namespace, config: ParityConfig) -> Repo
         track(
             islice(requests, config.requests),
             "replaying",
-            requests.count and min(requests.count, config.requests),
+            requests.count and min(requests.count, config.requests or requests.count),
             console=Console(stderr=True),
             disable=given.quiet,
         ),

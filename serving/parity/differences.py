@@ -148,11 +148,13 @@ class Comparison:
         for task, scores in online.items():
             found = differences(scores, offline[task])
             self.tasks.setdefault(task, TaskDifferences()).add(found, self.tolerance)
+            if not found.size:
+                continue
             index = np.unravel_index(found.argmax(), found.shape)
             sides = float(scores[index]), float(offline[task][index])
             place = tuple(int(part) for part in index)
             outliers.append(Outlier(request, task, place, *sides, float(found[index])))
-        self.worst.append(max(outliers, key=lambda outlier: outlier.difference))
+        self.worst += sorted(outliers, key=lambda outlier: outlier.difference)[-1:]
         self.worst.sort(key=lambda outlier: outlier.difference, reverse=True)
         del self.worst[self.most :]
 

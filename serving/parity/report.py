@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -143,7 +144,7 @@ def _worst(report: Report) -> Table:
         item = row["item"] or f"candidate {row['candidate']}"
         ids = [row["request"] or "", row["user"] or "", row["task"], item]
         texts = [row["file"], str(row["index"]), *ids]
-        scores = [f"{row['online']:.6f}", f"{row['offline']:.6f}"]
+        scores = [_score(row["online"]), _score(row["offline"])]
         table.add_row(*map(Text, texts), *scores)
     return table
 
@@ -160,6 +161,10 @@ def _features(report: Report) -> Table:
     return table
 
 
+def _score(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.6f}"
+
+
 def _place(outlier: Outlier, schema: Schema | None) -> dict[str, Any]:
     """How to find an outlier, and what it is."""
     request, (row, candidate) = outlier.request, outlier.index
@@ -172,7 +177,8 @@ def _place(outlier: Outlier, schema: Schema | None) -> dict[str, Any]:
         "row": row,
         "candidate": candidate,
         "item": request.items[candidate] if request.items else None,
-        "online": outlier.online,
+        # JSON has no NaN and no infinity.
+        "online": outlier.online if math.isfinite(outlier.online) else None,
         "offline": outlier.offline,
         "difference": outlier.difference,
     }

@@ -101,16 +101,25 @@ def test_candidates_beside_the_values(kind):
     columns["title"] = ["a", nan, None]
     found = request_inputs(SCHEMAS["both"], user, kind(columns))
     assert found["item_id"].tolist() == [[1, MISSING_INT, 3]]
+    large = {**columns, "item_id": [2**62 + 1, nan, 3]}
+    found = request_inputs(SCHEMAS["both"], user, kind(large))
+    assert found["item_id"].tolist() == [[2**62 + 1, MISSING_INT, 3]]
     assert found["title"].tolist() == [["a", "", ""]]
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"item_id": [1, 2.5, 3]}, "'item_id': not int64 values: got 2.5"),
+        ({"item_id": [1, 2.5, 3]}, "'item_id': not int64 values: got .*2.5"),
+        ({"item_id": [1, 2**63 + 5, 3]}, "'item_id': not int64 values: got .*9.22"),
+        ({"item_id": [1.0, float("inf"), 3]}, "'item_id': not int64 values: got .*inf"),
+        ({"item_id": [2**53 + 1, 1.0, 3]}, "'item_id': not int64 values: got .*9007199254740992"),
+        ({"item_id": [True, False, True]}, "'item_id': not int64 values: got True"),
+        ({"item_id": [1, 2, "3"]}, "'item_id': not int64 values: got '3'"),
         ({"title": ["a", 7, "c"]}, "'title': not string values: got 7"),
         ({"title": "abc"}, "'title': must have 1 axes, got 0"),
         ({"price": ["1", "2", "3"]}, "'price': not float32 values: got '1'"),
+        ({"price": [1, 1e39, 3]}, "'price': not float32 values: got .*1e.39"),
         ({"genres": [["v1"], ["v2"], 3]}, "'genres': .* each must be a list of values, got 3"),
         ({"genres": [["v1"], "v2", []]}, "'genres': .* each must be a list of values, got 'v2'"),
     ],

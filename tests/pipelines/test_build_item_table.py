@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import shutil
 
 import grpc
 import numpy as np
@@ -15,6 +14,8 @@ from ctr_tf.export.bind_items import bind, main
 from ctr_tf.export.config import ExportConfig
 from ctr_tf.export.export import export
 from ctr_tf.export.self_check import score_in_process
+from ctr_tf.export.tables import ExportedTables
+from ctr_tf.schema import Schema
 from pipelines import build_item_table
 from pipelines.build_item_table import build
 from serving.client import Client
@@ -23,7 +24,8 @@ from serving.server import Server
 from tests.export.samples import SCHEMAS, request
 from tests.export.samples import build as build_model
 
-SCHEMA = SCHEMAS["both"]
+KEYS = {"user": "user_id", "time": "time", "item": "item_id"}
+SCHEMA = Schema.model_validate({**SCHEMAS["both"].model_dump(), "keys": KEYS})
 ITEMS = {
     str(i): {
         "item_id": 100 + i % 10,
@@ -95,18 +97,20 @@ def test_only_what_changed_is_encoded_again(model, exported, table, tmp_path):
     lines = ["{", json.dumps({"item_id": "7", "features": ITEMS["8"]})]
     lines += [json.dumps({"item_id": "8x", "features": {**ITEMS["8"], "price": "dear"}})]
     lines += [json.dumps({"item_id": "9x", "features": {"item_id": 1}})]
+    lines += [json.dumps({"item_id": None, "features": ITEMS["8"]})]
+    lines += [json.dumps({"item_id": "10x", "features": {**ITEMS["8"], "price": 1e39}})]
     catalogue = write_catalogue(tmp_path / "b.gz", changed, lines)
     second = build(exported, catalogue, tmp_path / "t", shards=2)
     assert (first.name, second.name) == ("1", "2")
     manifest = ItemTable(second).manifest
     assert (manifest.encoded, manifest.reused, manifest.removed) == (2, 17, 2)
-    assert sum(manifest.rejects.values()) == 4 and manifest.rejects["duplicate item_id"] == 1
+    assert sum(manifest.rejects.values()) == 6 and manifest.rejects["duplicate item_id"] == 1
     rejects = [
         json.loads(line)
         for path in sorted(second.glob("rejects-*.jsonl"))
         for line in path.read_text().splitlines()
     ]
-    assert sorted(reject["line"] for reject in rejects) == [20, 21, 22, 23]
+    assert sorted(reject["line"] for reject in rejects) == [20, 21, 22, 23, 24, 25]
     assert "missing genres" in manifest.rejects
     keys, vectors = ItemTable(second).read()
     items = [changed[key] for key in keys]
@@ -130,9 +134,9 @@ def asked(keys):
     return request_inputs(SCHEMA, values) | {"candidate_keys": np.array([keys], object)}
 
 
-def test_a_bound_export_scores_by_keys_alone(model, exported, table):
-    bound = bind(exported, table)
-    assert bound.parent == exported.parent
+def test_a_bound_export_scores_by_keys_alone(model, exported, table, tmp_path):
+    bound = bind(exported, table, tmp_path / "keyed")
+    assert bound == tmp_path / "keyed" / "1"
     inputs = asked(["3", "11", "0"])
     expected = score_in_process(*model, {n: x for n, x in inputs.items() if n != "candidate_keys"})
     found, names = call(bound, "serving_default", inputs)
@@ -143,18 +147,30 @@ def test_a_bound_export_scores_by_keys_alone(model, exported, table):
         np.testing.assert_allclose(found[task], expected[task], atol=1e-6)
         np.testing.assert_allclose(by_towers[task], expected[task], atol=1e-6)
     assert found["unknown_items"].tolist() == [[False] * 3]
+    # Its files say what is in them.
+    own, others = ExportedTables(bound), ExportedTables(exported)
+    for name in others.specs:
+        np.testing.assert_array_equal(own.read(name), others.read(name))
+    extra = {path.name for path in (bound / "assets.extra").iterdir()}
+    assert extra.isdisjoint({"item_encoder.json", "precision.json"})
+    warmup = bound / "assets.extra" / "tf_serving_warmup_requests"
+    counts = [sum(1 for _ in tf.data.TFRecordDataset(str(path))) for path in (warmup,)]
+    assert counts[0] > 0 and counts[0] % 3 == 0
 
 
-def test_unknown_keys_are_told_and_scored(model, exported, table):
+def test_unknown_keys_are_told_and_scored(model, exported, table, tmp_path):
     inputs = asked(["3", "11", "0"])
     expected = score_in_process(*model, {n: x for n, x in inputs.items() if n != "candidate_keys"})
     inputs["candidate_keys"] = np.array([["3", "nobody", "0"]], object)
-    found, _ = call(bind(exported, table, "features"), "serving_default", inputs)
+    found, _ = call(
+        bind(exported, table, tmp_path / "keyed", "features"), "serving_default", inputs
+    )
     np.testing.assert_allclose(found["click"], expected["click"], atol=1e-6)
     assert found["unknown_items"].tolist() == [[False, True, False]]
-    found, _ = call(bind(exported, table), "serving_default", inputs)
+    found, _ = call(bind(exported, table, tmp_path / "keyed"), "serving_default", inputs)
     assert found["unknown_items"].tolist() == [[False, True, False]]
-    nothing = {"item_id": None, "genres": [], "title": None, "price": None}
+    # Its id is out of the vocabulary, as training has seen ids.
+    nothing = {"item_id": 999_999, "genres": [], "title": None, "price": None}
     values = {**USER, **{name: [value] for name, value in nothing.items()}}
     unknown = score_in_process(*model, request_inputs(SCHEMA, values))
     np.testing.assert_allclose(found["click"][0, 1], unknown["click"][0, 0], atol=1e-6)
@@ -162,7 +178,7 @@ def test_unknown_keys_are_told_and_scored(model, exported, table):
 
 
 def test_a_client_asks_by_keys(model, exported, table, tmp_path):
-    shutil.copytree(bind(exported, table), tmp_path / "films" / "1")
+    bind(exported, table, tmp_path / "films")
     inputs = asked(["3", "11", "0"])
     expected = score_in_process(*model, {n: x for n, x in inputs.items() if n != "candidate_keys"})
     server = Server("films", tmp_path / "films", ServeConfig(port=0))
@@ -200,6 +216,9 @@ def test_what_cannot_be_built_or_bound(model, exported, table, tmp_path, capsys)
     (tmp_path / "5").mkdir()
     (tmp_path / "5" / "manifest.json").write_text(json.dumps(manifest | {"encoder": "another"}))
     with pytest.raises(ItemTableError, match="made by another export"):
-        bind(exported, tmp_path / "5")
-    assert main(["--export", str(exported), "--table", str(tmp_path)]) == 2
+        bind(exported, tmp_path / "5", tmp_path / "keyed")
+    with pytest.raises(ValueError, match="output must be another folder than that of the export"):
+        bind(exported, table, exported.parent)
+    arguments = ["--export", str(exported), "--output", str(tmp_path / "keyed")]
+    assert main([*arguments, "--table", str(tmp_path)]) == 2
     assert "no table of items" in capsys.readouterr().err

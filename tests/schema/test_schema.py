@@ -59,7 +59,7 @@ def test_shared_encoders_are_one():
         ({"tasks": ["buy!"]}, "tasks.buy!: names are a letter.*'buy!'"),
         ({"attributes": {"item id": {"like": "item"}}}, "attributes.item id: names.*'item id'"),
         ({"features": {"request_time": ITEM}}, "kept for the request's time"),
-        ({"features": {"candidate_keys": ITEM}}, "kept for the keys of a table of items"),
+        ({"features": {"candidate_keys": ITEM}}, "kept for what a table of items has"),
         ({"features": {"candidates_mask": ITEM}}, "used twice: candidates_mask"),
         (
             {"features": {"item": ITEM, "history_item": ITEM}, "attributes": {"item": {}}},

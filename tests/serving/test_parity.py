@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 from tensorflow_serving.apis import prediction_log_pb2
 
 import serving.model
@@ -23,7 +24,7 @@ from serving.config import ServeConfig
 from serving.parity.__main__ import main
 from serving.parity.differences import Comparison, compare
 from serving.parity.logged import Logged, PreparedRequests
-from serving.parity.report import explained
+from serving.parity.report import explained, make_report, print_report, write_report
 from serving.parity.suspects import find_suspects
 from serving.server import Server
 from tests.export.samples import SCHEMAS, build, request
@@ -351,9 +352,25 @@ def test_differences_are_summed_by_task():
         (2, "click", (0, 0)),
         (1, "buy", (0, 0)),
     ]
+    # A request without candidates has no difference.
+    request, scores = of(4, click=[[]], buy=[[]])
+    comparison.add(request, scores, scores)
+    assert comparison.requests == 4 and len(comparison.worst) == 2
     request, scores = of(3, click=[[0.5]])
     with pytest.raises(ValueError, match="log: request 3: .*is it another model"):
         comparison.add(request, scores, {"buy": np.array([[0.5]])})
+
+
+def test_a_score_that_is_not_finite_is_reported(tmp_path, capsys):
+    comparison = Comparison(tolerance=0.125, most=2)
+    comparison.add(*of(2, click=[[np.nan]]), of(2, click=[[0.5]])[1])
+    asked = dict.fromkeys(("model", "version", "target", "source", "reference"), "any")
+    report = make_report(comparison, asked, None)
+    write_report(tmp_path / "parity.json", report)
+    (worst,) = json.loads((tmp_path / "parity.json").read_text())["worst"]
+    assert (worst["online"], worst["offline"], worst["difference"]) == (None, 0.5, 1.0)
+    print_report(report, Console())
+    assert "not finite" in capsys.readouterr().out
 
 
 class Gone(grpc.RpcError):

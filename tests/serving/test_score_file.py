@@ -43,7 +43,7 @@ def score(fake, source, output, **options):
     async def ask(target):
         async with AsyncClient(target, "films", SCHEMA) as client:
             return await score_file.score_file(
-                client, SCHEMA, source, output, progress=False, **options
+                client, SCHEMA, source, output, "films", progress=False, **options
             )
 
     with serving(fake) as target:
