@@ -2,7 +2,7 @@
 
     python -m benchmarks.leaderboard.pretraining --board srp4ctr
 
-Reads the pre-trainings that are there, which entries share.
+Reads those that are finished, which entries share.
 """
 
 from __future__ import annotations
@@ -48,13 +48,15 @@ class Pretraining:
 
 
 def read(trainer: Trainer, board: Board) -> list[Pretraining]:
-    """The pre-trainings of a board that have a validation, in the board's order."""
+    """The finished pre-trainings of a board, in the board's order."""
     found: dict[Path, Pretraining] = {}
     for entry in board.entries:
         for seed in board.seeds:
             workspace = trainer.workspace(board, entry, trainer.seeded(board, entry, seed))
             if workspace.experiment.pretrain is None:
                 break
+            if not (workspace.pretrained / "stages" / "pretrain.json").exists():
+                continue  # Not finished.
             objective = workspace.experiment.pretrain.objective.name
             attributes = workspace.experiment.model.attributes
             name = f"{objective} of {', '.join(attributes)}" if attributes else objective
@@ -63,8 +65,7 @@ def read(trainer: Trainer, board: Board) -> list[Pretraining]:
                 for record in read_curves(workspace.pretrained / "history.jsonl").records
                 if record["split"] == "validation"
             ]
-            if records:
-                found.setdefault(workspace.pretrained, Pretraining(name, seed, records))
+            found.setdefault(workspace.pretrained, Pretraining(name, seed, records))
     return list(found.values())
 
 
