@@ -24,7 +24,13 @@ import numpy as np
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from ctr_tf.data.item_table import ItemTableError, ItemTableManifest, TableShard, write_shard
+from ctr_tf.data.item_table import (
+    ItemTable,
+    ItemTableError,
+    ItemTableManifest,
+    TableShard,
+    write_shard,
+)
 from ctr_tf.data.manifest import MANIFEST
 from ctr_tf.export.item_encoder import EncoderInfo
 from ctr_tf.export.versions import new_version, versions
@@ -89,7 +95,7 @@ def build(
                 | beam.Create([str(catalogue)])
                 | beam.ParDo(ReadItems(encoder.schema, shards))
                 | "ByShard" >> beam.GroupByKey()
-                | beam.ParDo(TakeOver(previous and str(previous)))
+                | beam.ParDo(TakeOver(previous and str(previous.folder)))
                 | RunInference(ItemEncoder(str(export), encoder.schema))
                 | beam.Map(_by_shard)
                 | "Encoded" >> beam.GroupByKey()
@@ -101,8 +107,8 @@ def build(
         if not manifest.rows:
             raise ItemTableError(f"{catalogue}: no usable item: {dict(manifest.rejects)}")
         if previous and not (manifest.encoded or manifest.removed):
-            if ItemTableManifest.read(previous).rejects == manifest.rejects:
-                return previous
+            if previous.manifest.rejects == manifest.rejects:
+                return previous.folder
         (hidden / "beam.log").unlink(missing_ok=True)
         shutil.rmtree(hidden / SUMMARIES)
         (hidden / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
@@ -115,19 +121,18 @@ def _by_shard(item: Item) -> tuple[int, Item]:
     return item.shard, item
 
 
-def _previous(output: Path, encoder: EncoderInfo, shards: int) -> Path | None:
+def _previous(output: Path, encoder: EncoderInfo, shards: int) -> ItemTable | None:
     """The newest version, if vectors of it can be taken over."""
     found = versions(output)
     if not found:
         return None
-    folder = Path(output) / str(found[-1])
-    manifest = ItemTableManifest.read(folder)
-    same = manifest.encoder == encoder.fingerprint and len(manifest.shards) == shards
-    return folder if same else None
+    table = ItemTable(Path(output) / str(found[-1]))
+    own = table.manifest.encoder, len(table.manifest.shards)
+    return table if own == (encoder.fingerprint, shards) else None
 
 
 def _manifest(
-    folder: Path, encoder: EncoderInfo, shards: int, previous: Path | None
+    folder: Path, encoder: EncoderInfo, shards: int, previous: ItemTable | None
 ) -> ItemTableManifest:
     """What `WriteTable` wrote, with empty files where no item went."""
     written: list[TableShard] = []
@@ -143,7 +148,7 @@ def _manifest(
         else:
             none = np.zeros((0, encoder.width), "float32")
             written.append(write_shard(folder / shard_name(shard), [], [], none))
-    before = ItemTableManifest.read(previous).rows if previous else 0
+    before = previous.manifest.rows if previous else 0
     return ItemTableManifest(
         schema_fingerprint=encoder.schema.fingerprint,
         encoder=encoder.fingerprint,

@@ -59,6 +59,9 @@ class Call:
 Flow = Generator[list[Call], list[Message], T]
 """Yields calls that may be made at the same time, receives their answers, returns a result."""
 
+MakeInputs = Callable[[tuple[str, ...]], Arrays]
+"""Those of one request that a signature takes, of the names it takes."""
+
 
 class Running(Generic[T]):
     """A flow under way: `calls` are to be made, until there are none and `result` is there.
@@ -152,27 +155,29 @@ class Asking:
         if inputs[CANDIDATES_MASK].shape[1] <= self.most_candidates:
             answer = yield from self.predict(None, inputs, version)
             return {task: scores[0] for task, scores in answer.outputs.items()}
+
+        def those(names: tuple[str, ...]) -> Arrays:
+            return {name: value for name, value in inputs.items() if name in names}
+
         try:
-            return (yield from self._by_towers(values, candidates, version))
+            state = yield from self._state(those, version)
+            return (yield from self._items(state, those))
         except StaleState:
             # The version was swapped between the calls.
-            return (yield from self._by_towers(values, candidates, version))
+            state = yield from self._state(those, version)
+            return (yield from self._items(state, those))
 
     def user_state(self, values: Mapping[str, Any], version: int | None) -> Flow[UserState]:
         """The state of a user."""
-        return (yield from self._state(values, version))
+        schema = self._known_schema
+        make = lambda names: request_inputs(schema, values, only=names)
+        return (yield from self._state(make, version))
 
     def score_items(self, state: UserState, values: Mapping[str, Any], candidates: Any) -> Flow:
         """Scores of candidates from a user's state, in shards."""
-        try:
-            names = yield from self._inputs_of(ITEM_TOWER, state.version)
-            inputs = request_inputs(self._known_schema, values, candidates, only=names)
-            shards = split(self.schema, inputs, self.most_candidates)
-            return (yield from self._items(state, shards, names))
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.NOT_FOUND:
-                raise StaleState(f"version {state.version}: {error.details()}") from error
-            raise
+        schema = self._known_schema
+        make = lambda names: request_inputs(schema, values, candidates, only=names)
+        return (yield from self._items(state, make))
 
     def status(self, version: int | None) -> Flow[dict[int, str]]:
         """The state of each version."""
@@ -194,16 +199,11 @@ class Asking:
             if not name.startswith("__")
         }
 
-    def _by_towers(self, values: Mapping[str, Any], candidates: Any, version: int | None) -> Flow:
-        state = yield from self._state(values, version)
-        return (yield from self.score_items(state, values, candidates))
-
-    def _state(self, values: Mapping[str, Any], version: int | None) -> Flow[UserState]:
+    def _state(self, make: MakeInputs, version: int | None) -> Flow[UserState]:
         known = version in self._inputs
         names = yield from self._inputs_of(USER_TOWER, version)
-        inputs = request_inputs(self._known_schema, values, only=names)
         # What a model without a user side takes, to know how many requests there are.
-        inputs = _those({"request_mask": np.ones(1, bool), **inputs}, names, USER_TOWER)
+        inputs = _those({"request_mask": np.ones(1, bool), **make(names)}, names, USER_TOWER)
         try:
             (response,) = yield [self._call(USER_TOWER, inputs, version)]
         except grpc.RpcError as error:
@@ -211,19 +211,28 @@ class Asking:
                 raise
             # Another version may be served by now, which reads other inputs.
             del self._inputs[version]
-            return (yield from self._state(values, version))
+            return (yield from self._state(make, version))
         return UserState(response.model_spec.version.value, dict(response.outputs))
 
-    def _items(self, state: UserState, shards: list[Arrays], names: tuple[str, ...]) -> Flow:
+    def _items(self, state: UserState, make: MakeInputs) -> Flow:
         answers = []
-        for first in range(0, len(shards), SHARDS_AT_ONCE):
-            calls = [
-                self._call(
-                    ITEM_TOWER, _those({**shard, **state.parts}, names, ITEM_TOWER), state.version
-                )
-                for shard in shards[first : first + SHARDS_AT_ONCE]
-            ]
-            answers += [_answer(response).outputs for response in (yield calls)]
+        try:
+            names = yield from self._inputs_of(ITEM_TOWER, state.version)
+            shards = split(self.schema, make(names), self.most_candidates)
+            for first in range(0, len(shards), SHARDS_AT_ONCE):
+                calls = [
+                    self._call(
+                        ITEM_TOWER,
+                        _those({**shard, **state.parts}, names, ITEM_TOWER),
+                        state.version,
+                    )
+                    for shard in shards[first : first + SHARDS_AT_ONCE]
+                ]
+                answers += [_answer(response).outputs for response in (yield calls)]
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                raise StaleState(f"version {state.version}: {error.details()}") from error
+            raise
         return {task: np.concatenate([each[task][0] for each in answers]) for task in answers[0]}
 
     def _inputs_of(self, signature: str, version: int | None) -> Flow[tuple[str, ...]]:
@@ -265,6 +274,22 @@ class Asking:
         elif self.label is not None:
             spec.version_label = self.label
         return spec
+
+
+def newest_available(states: Mapping[int, str]) -> int:
+    """The newest version that answers, of what `status` tells.
+
+    Raises:
+        ValueError: there is none.
+
+    Example:
+        >>> newest_available({3: "AVAILABLE", 4: "LOADING"})
+        3
+    """
+    available = [version for version, state in states.items() if state == "AVAILABLE"]
+    if not available:
+        raise ValueError(f"no version of the model is available; versions: {dict(states)}")
+    return max(available)
 
 
 def _those(inputs: Mapping[str, T], names: tuple[str, ...], signature: str) -> dict[str, T]:

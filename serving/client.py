@@ -18,9 +18,9 @@ from google.protobuf.message import Message
 
 from ctr_tf.data.raw_inputs import Arrays
 from ctr_tf.schema import Schema
-from serving.asking import Answer, Asking, Call, Flow, Running, StaleState, UserState
+from serving.asking import Asking, Call, Flow, Running, StaleState, UserState
 
-__all__ = ["Answer", "AsyncClient", "Client", "StaleState", "UserState"]
+__all__ = ["AsyncClient", "Client", "StaleState", "UserState"]
 
 _RETRIES = {
     "maxAttempts": 5,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
-import os
 import re
 import sys
 from importlib.metadata import version
@@ -16,10 +15,12 @@ from pathlib import Path
 
 import jinja2
 from google.protobuf import text_format
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from ctr_tf.config_base import Config, SettingError
+from serving.files import write_text
+from serving.options import read_options
 from serving.versions import servable
 
 MODELS = "models.config"
@@ -210,13 +211,8 @@ def deploy(config: DeployConfig, folder: Path, output: Path) -> list[Path]:
         if path.is_file()
     )
     output.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, text in render(config, model_bytes).items():
-        partial = output / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, output / name)
-        written.append(output / name)
-    return written
+    files = render(config, model_bytes).items()
+    return [write_text(output / name, text) for name, text in files]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -239,17 +235,9 @@ def main(arguments: list[str] | None = None) -> int:
     present = servable(folder)
     if not present:
         parser.error(f"--folder: {folder} holds no version")
+    config = read_options(parser, DeployConfig, {"stable": present[-1]} | given)
     try:
-        # Options are text; only files have to be of the right type as they stand.
-        config = DeployConfig.model_validate({"stable": present[-1]} | given, strict=False)
         written = deploy(config, folder, output)
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        if first["loc"]:
-            option = str(first["loc"][0]).replace("_", "-")
-            message = f"--{option}: {message}, got {first['input']!r}"
-        parser.error(message)
     except ValueError as error:
         parser.error(str(error))
     print(*written, sep="\n")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
-from tensorflow_serving.apis import prediction_log_pb2
 
-from ctr_tf.schema import Schema, Text
+from ctr_tf.data.raw_inputs import Arrays
+from ctr_tf.export.loading import load_saved_model
+from ctr_tf.export.warmup import WARMUP_FILE, read_warmup
+from ctr_tf.schema import Schema
 from serving.validation import InputRule, input_rules
-
-Arrays = dict[str, np.ndarray]
 
 
 class SavedModel:
@@ -34,9 +32,7 @@ class SavedModel:
         schema = None
         if (extra / "schema.json").exists():
             schema = Schema.from_json((extra / "schema.json").read_text(encoding="utf-8"))
-            if any(isinstance(f, Text) for f in schema.features.values()):
-                importlib.import_module("tensorflow_text")  # Registers the ops of its tokeniser.
-        self._loaded = tf.saved_model.load(str(folder))
+        self._loaded = load_saved_model(folder, schema)
         self._functions = dict(self._loaded.signatures)
         self.rules: dict[str, dict[str, InputRule]] = {
             name: input_rules(function.structured_input_signature[1], schema)
@@ -44,7 +40,7 @@ class SavedModel:
         }
         graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
         self.signature_defs: dict[str, SignatureDef] = dict(graph.meta_graphs[0].signature_def)
-        self._warm_up(extra / "tf_serving_warmup_requests")
+        self._warm_up(extra / WARMUP_FILE)
 
     def outputs(self, signature: str) -> list[str]:
         """The names of a signature's outputs."""
@@ -58,10 +54,6 @@ class SavedModel:
         return {name: value.numpy() for name, value in found.items()}
 
     def _warm_up(self, path: Path) -> None:
-        if not path.exists():
-            return
-        for record in tf.data.TFRecordDataset(str(path)):
-            log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
-            request = log.predict_log.request
-            inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
-            self.run(request.model_spec.signature_name, inputs)
+        if path.exists():
+            for signature, inputs in read_warmup(path):
+                self.run(signature, inputs)

@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ctr_tf.schema import Schema
+from serving.asking import newest_available
 from serving.client import AsyncClient
 
 # What is wrong with one request; anything else is wrong with the server.
@@ -67,13 +68,11 @@ async def score_file(
         `scored` and `rejected`, of all lines of the output.
 
     Raises:
-        RuntimeError: no version is available, or the file is cut short.
+        ValueError: no version is available.
+        RuntimeError: the file is cut short.
         grpc.RpcError: the server cannot answer; the next call goes on from there.
     """
-    available = [n for n, state in (await client.status()).items() if state == "AVAILABLE"]
-    if not available:
-        raise RuntimeError("no version of the model is available")
-    version = max(available)
+    version = newest_available(await client.status())
     fingerprint = _fingerprint(schema, source, origin, version)
     partial = output.with_name(f".{output.name}.{fingerprint}.partial")
     counts = {"scored": 0, "rejected": 0}

@@ -13,11 +13,11 @@ import sys
 import threading
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from ctr_tf.startup import start_tensorflow
 from serving.config import ServeConfig
+from serving.files import write_text
 from serving.logs import start_logging
+from serving.options import read_options
 from serving.versions import Versions, servable
 
 logger = logging.getLogger(__name__)
@@ -164,15 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(option, default=field.default, help=f"default: {default}")
     given = vars(parser.parse_args(arguments))
     model, folder, port_file = (given.pop(name) for name in ("model", "folder", "port_file"))
-    try:
-        # Options are text; only files have to be of the right type as they stand.
-        config = ServeConfig.model_validate(given, strict=False)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if not first["loc"]:
-            parser.error(str(first["ctx"]["error"]))
-        option = str(first["loc"][0]).replace("_", "-")
-        parser.error(f"--{option}: {first['msg']}, got {first['input']!r}")
+    config = read_options(parser, ServeConfig, given)
     # Before TensorFlow is imported, which takes seconds.
     if not servable(folder):
         parser.error(
@@ -202,9 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
     if server.metrics_port is not None:
         logger.info("metrics on http://%s:%d/metrics", LOOPBACK, server.metrics_port)
     if port_file:
-        hidden = port_file.with_name(f".{port_file.name}.writing")
-        hidden.write_text(str(server.port))
-        hidden.rename(port_file)
+        write_text(port_file, str(server.port))
     stop.wait()
     logger.info("stopping once the calls under way have ended")
     server.stop()

@@ -109,7 +109,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         for name in wanted:
             # NumPy does not know bfloat16 for a number.
             floating = tf.as_dtype(found[name].dtype).is_floating
-            if floating and not np.isfinite(found[name].astype("float32")).all():
+            if floating and not np.isfinite(found[name].astype("float32", copy=False)).all():
                 raise InvalidInput(f"output {name!r} is not finite: an input is too large")
             response.outputs[name].CopyFrom(tf.make_tensor_proto(found[name]))
         return response

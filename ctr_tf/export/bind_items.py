@@ -9,7 +9,6 @@ writes the next version in FOLDER, whose name is the name of the model that take
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import shutil
@@ -19,9 +18,9 @@ from typing import get_args
 
 from ctr_tf.data.item_table import ItemTable, ItemTableError
 from ctr_tf.export.item_encoder import PARTS_FILE, EncoderInfo, Unknown
+from ctr_tf.export.loading import load_saved_model
 from ctr_tf.export.table import PRECISION_FILE
 from ctr_tf.export.versions import new_version
-from ctr_tf.schema import Text
 
 KEYS_FILE = "item_keys.txt"
 BINDING_FILE = "item_table.json"
@@ -69,8 +68,6 @@ def bind(
         raise ItemTableError(f"{table}: made by another export than {export}; build it anew")
     encoder.schema.check_fingerprint(own.manifest.schema_fingerprint, table)
     version = new_version(output, version)
-    if any(isinstance(feature, Text) for feature in encoder.schema.features.values()):
-        importlib.import_module("tensorflow_text")  # Registers the ops of its tokeniser.
     keys, vectors = own.read()
     for key in keys:
         if "\n" in key or "\r" in key:
@@ -80,9 +77,8 @@ def bind(
         hidden.mkdir(parents=True)
         lines = hidden / KEYS_FILE
         lines.write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
-        bound = BoundModel(
-            tf.saved_model.load(str(export)), encoder.schema, lines, vectors, unknown
-        )
+        loaded = load_saved_model(export, encoder.schema)
+        bound = BoundModel(loaded, encoder.schema, lines, vectors, unknown)
         written = hidden / "model"
         # A server takes no gradients.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import prediction_log_pb2
 
 from ctr_tf.data.raw_inputs import request_inputs
 from ctr_tf.export.item_encoder import (
@@ -17,6 +16,7 @@ from ctr_tf.export.item_encoder import (
     Unknown,
 )
 from ctr_tf.export.signatures import ITEM_TOWER, SERVING, USER_TOWER
+from ctr_tf.export.warmup import read_warmup
 from ctr_tf.schema import (
     CANDIDATE_KEYS,
     CANDIDATES_MASK,
@@ -144,11 +144,8 @@ def warmup_requests(path: Path, keys: list[str]) -> list[dict[str, np.ndarray]]:
         keys: of the table.
     """
     found = []
-    for record in tf.data.TFRecordDataset(str(path)):
-        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
-        request = log.predict_log.request
-        if request.model_spec.signature_name == SERVING:
-            inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+    for signature, inputs in read_warmup(path):
+        if signature == SERVING:
             shape = inputs[CANDIDATES_MASK].shape
             inputs[CANDIDATE_KEYS.name] = np.resize(np.array(keys, object), shape)
             found.append(inputs)

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ctr_tf.export.loading import op_modules
 from ctr_tf.models.model import CTRModel
-from ctr_tf.schema import CANDIDATES_MASK, Schema, Text
+from ctr_tf.schema import CANDIDATES_MASK, Schema
 
 Request = dict[str, np.ndarray]
 Scores = dict[str, np.ndarray]
@@ -51,8 +52,6 @@ def reload_and_score(folder: Path, schema: Schema, requests: list[Request]) -> l
     Raises:
         ExportError: the process failed; the message ends with its last lines.
     """
-    has_text = any(isinstance(feature, Text) for feature in schema.features.values())
-    modules = ["tensorflow_text"] if has_text else []
     candidates = [spec.name for spec in schema.inputs if spec.side == "candidate"]
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch, "requests"), Path(scratch, "scores")
@@ -60,7 +59,7 @@ def reload_and_score(folder: Path, schema: Schema, requests: list[Request]) -> l
         # Isolated (-I), so that neither the working directory nor PYTHONPATH can help it.
         command = [sys.executable, "-I", str(_SCRIPT), str(folder), str(asked), str(answered)]
         done = subprocess.run(
-            [*command, *modules],
+            [*command, *op_modules(schema)],
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
             capture_output=True,
             text=True,

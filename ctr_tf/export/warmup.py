@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import cycle, product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from ctr_tf.export.signatures import Signatures
 from ctr_tf.schema import CANDIDATES_MASK, Schema
+
+if TYPE_CHECKING:
+    from ctr_tf.export.signatures import Signatures
 
 WARMUP_FILE = "tf_serving_warmup_requests"
 MOST_RECORDS = 1000
@@ -94,6 +98,15 @@ def write_warmup(path: Path, signatures: Signatures, requests: list[Request], mo
             )
             writer.write(log.SerializeToString())
     return len(records)
+
+
+def read_warmup(path: Path) -> Iterator[tuple[str, Request]]:
+    """Signature and inputs of each record that `write_warmup` wrote."""
+    for record in tf.data.TFRecordDataset(str(path)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        call = log.predict_log.request
+        inputs = {name: tf.make_ndarray(proto) for name, proto in call.inputs.items()}
+        yield call.model_spec.signature_name, inputs
 
 
 def _powers(most: int) -> list[int]:

@@ -106,9 +106,6 @@ class _Noting(dict):
         self._note(name)
         return super().__getitem__(name)
 
-    def get(self, name: str, default: Any = None) -> Tensor | None:
-        return self[name] if name in self else default
-
     def values(self) -> list[Tensor]:
         return [self[name] for name in self]
 

@@ -18,6 +18,7 @@ from apache_beam.ml.inference.base import ModelHandler
 from ctr_tf.data.item_table import ItemTableManifest, read_shard, write_shard
 from ctr_tf.data.raw_inputs import request_inputs
 from ctr_tf.export.item_encoder import ITEM_ENCODER, ITEM_VECTORS
+from ctr_tf.export.loading import load_saved_model
 from ctr_tf.schema import CANDIDATES_MASK, Schema
 
 REJECTS = "rejects"
@@ -145,9 +146,7 @@ class ItemEncoder(ModelHandler[Item, Item, Any]):
         self._names = list(schema.side("candidate"))
 
     def load_model(self) -> Any:
-        import tensorflow as tf
-
-        return tf.saved_model.load(self._export)
+        return load_saved_model(Path(self._export), self._schema)
 
     def run_inference(
         self, batch: Sequence[Item], model: Any, inference_args: dict | None = None

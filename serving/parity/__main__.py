@@ -15,14 +15,16 @@ from itertools import islice
 from pathlib import Path
 
 import grpc
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from rich.console import Console
 from rich.progress import track
 
 from ctr_tf.config_base import Config
 from ctr_tf.data.manifest import SPLITS
 from ctr_tf.data.raw_inputs import Arrays
+from serving.asking import newest_available
 from serving.client import Client
+from serving.options import read_options
 from serving.parity.differences import compare
 from serving.parity.logged import Logged, LogRequests, PreparedRequests
 from serving.parity.offline import ModelReference, open_reference
@@ -56,11 +58,11 @@ def served_version(client: Client, wanted: int | None) -> int:
         ValueError: it is not available.
     """
     states = client.status()
-    available = sorted(number for number, state in states.items() if state == "AVAILABLE")
-    version = max(available, default=None) if wanted is None else wanted
-    if version not in available:
-        raise ValueError(f"--version: version {version} is not available; versions: {states}")
-    return version
+    if wanted is None:
+        return newest_available(states)
+    if states.get(wanted) != "AVAILABLE":
+        raise ValueError(f"--version: version {wanted} is not available; versions: {states}")
+    return wanted
 
 
 def run(client: Client, given: argparse.Namespace, config: ParityConfig) -> Report:
@@ -146,14 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
         option = "--" + name.replace("_", "-")
         parser.add_argument(option, default=field.default, help=f"default: {field.default}")
     given = parser.parse_args(arguments)
-    try:
-        # Options are text; only files have to be of the right type as they stand.
-        own = {name: getattr(given, name) for name in ParityConfig.model_fields}
-        config = ParityConfig.model_validate(own, strict=False)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        parser.error(f"--{option}: {first['msg']}, got {first['input']!r}")
+    own = {name: getattr(given, name) for name in ParityConfig.model_fields}
+    config = read_options(parser, ParityConfig, own)
     try:
         with Client(given.target, given.model) as client:
             client.wait(timeout=5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from ctr_tf.data.raw_inputs import Arrays
 from ctr_tf.schema import Numeric, Schema
+from serving.files import write_text
 from serving.parity.differences import Comparison, Outlier, Score
 from serving.parity.logged import Logged
 from serving.parity.offline import ModelReference
@@ -94,9 +94,7 @@ def explained(
 
 def write_report(path: Path, report: Report) -> None:
     """Writes it as JSON, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
 def print_report(report: Report, console: Console) -> None:
