@@ -8,7 +8,6 @@ others are compared with the first model: users are resampled, for both models a
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ import numpy as np
 
 from benchmarks.files import write_csv, write_figure, write_text
 from benchmarks.leaderboard.board import OURS, Board, boards
-from benchmarks.leaderboard.runs import RESULTS, TEST, Trainer
+from benchmarks.leaderboard.options import page_parser
+from benchmarks.leaderboard.runs import TEST, Trainer
 from benchmarks.leaderboard.scores import plus_minus, spread
 from benchmarks.leaderboard.tuning import train_row
 from ctr_tf import metrics
@@ -180,15 +180,10 @@ def draw(path: Path, title: str, rows: Rows) -> Path:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.leaderboard.long_tail", description=__doc__.splitlines()[0]
-    )
     every = boards()
-    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
-    parser.add_argument("--board", choices=every, required=True)
+    parser = page_parser("long_tail", __doc__, every)
     parser.add_argument("--models", nargs="+", required=True, help="the first is the reference")
     parser.add_argument("--replicates", type=int, default=1000)
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     board, trainer = every[options.board], Trainer(options.workspace)
     try:

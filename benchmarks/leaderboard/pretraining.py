@@ -7,7 +7,6 @@ Reads those that are finished, which entries share.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ import matplotlib
 
 from benchmarks.files import write_csv, write_figure, write_text
 from benchmarks.leaderboard.board import Board, boards
-from benchmarks.leaderboard.runs import RESULTS, Trainer
+from benchmarks.leaderboard.options import page_parser
+from benchmarks.leaderboard.runs import Trainer
 from benchmarks.leaderboard.scores import plus_minus
 from ctr_tf.evaluation.curves import read_curves
 from ctr_tf.training.pretrain_config import RANKING
@@ -115,14 +115,8 @@ def draw(path: Path, title: str, found: Sequence[Pretraining]) -> Path:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.leaderboard.pretraining", description=__doc__.splitlines()[0]
-    )
     every = boards()
-    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
-    parser.add_argument("--board", choices=every, required=True)
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options = page_parser("pretraining", __doc__, every).parse_args()
     board = every[options.board]
     found = read(Trainer(options.workspace), board)
     if not found:
