@@ -213,7 +213,7 @@ def main() -> None:
         for seed, auc in zip(board.seeds, rows.aucs(model, mask))
     )
     write_csv(file.with_suffix(".csv"), COLUMNS, records)
-    draw(file.with_suffix(".svg"), f"{board.title}: AUC by frequency", rows)
+    draw(file.with_suffix(".svg"), f"{options.board}: AUC by frequency", rows)
     print(write_text(file, page(options.board, board, rows, options.replicates)))
 
 

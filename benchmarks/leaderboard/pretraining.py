@@ -133,7 +133,7 @@ def main() -> None:
         for record in each.records
     )
     write_csv(file.with_suffix(".csv"), COLUMNS, records)
-    draw(file.with_suffix(".svg"), f"{board.title}: pre-training", found)
+    draw(file.with_suffix(".svg"), f"{options.board}: pre-training", found)
     print(write_text(file, page(options.board, board, found)))
 
 
