@@ -168,10 +168,14 @@ def set_values(proto, values):
         getattr(proto, field[type(value)]).append(value)
 
 
+# More than the server lets into a tensor of this schema, less than what hurts a process.
+MOST_FILLED = 10_000
+
+
 def fill(proto, values):
-    """One value in every place, of the right type."""
+    """One value in every place, of the right type; of a shape that no message holds in some."""
     integer, number, text, byte = values
-    count = math.prod(dim.size for dim in proto.tensor_shape.dim)
+    count = min(math.prod(dim.size for dim in proto.tensor_shape.dim), MOST_FILLED)
     if proto.dtype == tf.string.as_datatype_enum:
         set_values(proto, [text] * count)
     else:
