@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 # The whole suite, doctests and style included, in two processes.
 test: $(INSTALLED)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long
