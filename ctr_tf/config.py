@@ -19,9 +19,10 @@ from ctr_tf.data.config import InputConfig, PrepareConfig
 from ctr_tf.evaluation.config import EvaluationConfig
 from ctr_tf.export.config import ExportConfig
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.in_batch_softmax import InBatchSoftmaxConfig
 from ctr_tf.models.widths import check_model
 from ctr_tf.schema import Schema
-from ctr_tf.training.config import TrainConfig
+from ctr_tf.training.config import RANKING_METRICS, TrainConfig
 from ctr_tf.training.pretrain_config import PretrainConfig
 from ctr_tf.yaml_source import ConfigError, Source
 
@@ -52,6 +53,12 @@ class Experiment(Config):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
+
+    @property
+    def ranking_metrics(self) -> dict[str, str] | None:
+        """What validation measures where items are retrieved; None where candidates are scored."""
+        retrieves = isinstance(self.model.heads, InBatchSoftmaxConfig)
+        return RANKING_METRICS if retrieves else None
 
     def dump(self) -> dict[str, Any]:
         """The resolved configuration, every default filled in, as plain data."""
@@ -120,9 +127,10 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
     if problems:
         raise ConfigError("\n".join(problems))
     for check in (
-        lambda: experiment.train.check(list(experiment.log.tasks)),
+        lambda: experiment.train.check(list(experiment.log.tasks), experiment.ranking_metrics),
         lambda: check_model(experiment.log, experiment.model),
         lambda: _check_pretraining(experiment),
+        lambda: _check_retrieval(experiment),
     ):
         try:
             check()
@@ -139,3 +147,9 @@ def _check_pretraining(experiment: Experiment) -> None:
     experiment.pretrain.check(experiment.log, experiment.model)
     if not (experiment.prepare.histories or experiment.prepared):
         raise SettingError(("prepare", "histories"), "pre-training reads histories: set it to true")
+
+
+def _check_retrieval(experiment: Experiment) -> None:
+    if experiment.ranking_metrics and not (experiment.prepare.items or experiment.prepared):
+        rule = "in_batch_softmax is validated on all items of a catalogue: name its file"
+        raise SettingError(("prepare", "items"), rule)

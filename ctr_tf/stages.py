@@ -239,6 +239,13 @@ def train(workspace: Workspace, progress: bool = True) -> None:
         data = open_data(workspace)
         workspace.run.mkdir(parents=True, exist_ok=True)
         workspace.experiment.save(workspace.run / "config.yaml")
+        measured = {}
+        if metrics := workspace.experiment.ranking_metrics:
+            from ctr_tf.training.retrieval import RetrievalValidator
+
+            cutoff = workspace.experiment.model.heads.cutoff
+            measured["validator"] = lambda model: RetrievalValidator(model, data, cutoff)
+            measured["metrics"] = metrics
         with data.naming_corruption("train", "validation"):
             result = run(
                 lambda: initial_model(workspace, data),
@@ -247,6 +254,7 @@ def train(workspace: Workspace, progress: bool = True) -> None:
                 workspace.run,
                 progress,
                 strategy=strategy,
+                **measured,
             )
         if result.interrupted:
             raise Interrupted("training was interrupted; run it again to resume")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctr_tf.data.manifest import CATALOGUE, SPLITS, Manifest
+from ctr_tf.data.catalogue import read_catalogue
+from ctr_tf.data.manifest import SPLITS, Manifest
 from ctr_tf.data.requests import Codec, Request, read_requests
 from ctr_tf.schema import REQUEST_TIME, Schema
 
@@ -48,9 +47,7 @@ def unseen_items(
     """
     if not (schema.keys.user and schema.keys.item):
         raise ValueError("the schema names no keys.user or no keys.item")
-    path = Path(folder) / CATALOGUE
-    if not path.exists():
-        raise ValueError(f"{path}: no item catalogue; the config names no prepare.items")
+    catalogue = read_catalogue(folder)
     manifest = Manifest.read(folder, schema)
     codec = Codec(schema, folder)
     wanted = None if user is None else user.encode()
@@ -82,8 +79,6 @@ def unseen_items(
             met.update(items)
             labels = found["labels"][task]
             liked += [(_time(found), i) for i, label in zip(items, labels) if label > 0]
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        catalogue = {item["item_id"]: item["features"] for item in map(json.loads, lines)}
     unseen = sorted(set(catalogue) - met)
     chosen = random.Random(seed).sample(unseen, min(count, len(unseen)))
     values = _user_values(last, schema)

@@ -9,7 +9,9 @@ import keras
 import numpy as np
 
 from ctr_tf import registry
+from ctr_tf.config_base import SettingError
 from ctr_tf.models.model import CTRModel
+from ctr_tf.models.widths import check_model
 from ctr_tf.schema import CANDIDATES_MASK, Schema, Text
 from tests.weights import randomise
 
@@ -157,6 +159,15 @@ HEADS = {
     "esmm": {"tower_units": [6, 5]},
 }
 HEADS = {kind: {"kind": kind, **given} for kind, given in HEADS.items()}
+
+
+def is_defined(name, schema):
+    """Whether that architecture is defined over logs of that schema."""
+    try:
+        check_model(schema, registry.get(name).config(name=name))
+    except SettingError:
+        return False
+    return True
 
 
 def small_config(name, **given):

@@ -20,9 +20,9 @@ from benchmarks.leaderboard.options import page_parser
 from benchmarks.leaderboard.runs import Trainer
 from benchmarks.leaderboard.scores import plus_minus
 from ctr_tf.evaluation.curves import read_curves
-from ctr_tf.training.pretrain_config import RANKING
+from ctr_tf.training.config import RANKING_METRICS
 
-COLUMNS = ("objective", "seed", "step", "epoch", *RANKING)
+COLUMNS = ("objective", "seed", "step", "epoch", *RANKING_METRICS)
 MEASURE = "ndcg"
 """What ends a pre-training and chooses its weights."""
 
@@ -34,7 +34,7 @@ class Pretraining:
     Args:
         name: of its objective, and what else tells it from others of the board.
         seed: of it.
-        records: of the validation split, in order: step, epoch and `RANKING`.
+        records: of the validation split, in order: step, epoch and `RANKING_METRICS`.
     """
 
     name: str
@@ -80,13 +80,13 @@ def page(name: str, board: Board, found: Sequence[Pretraining]) -> str:
         "",
         f"![{MEASURE} by epoch](pretraining_{name}.svg)",
         "",
-        f"| pre-training | seeds | epochs, best of all | {' | '.join(RANKING)} |",
-        "|---" * (3 + len(RANKING)) + "|",
+        f"| pre-training | seeds | epochs, best of all | {' | '.join(RANKING_METRICS)} |",
+        "|---" * (3 + len(RANKING_METRICS)) + "|",
     ]
     for kind in dict.fromkeys(each.name for each in found):
         own = [each for each in found if each.name == kind]
         epochs = ", ".join(f"{each.best['epoch']} of {each.records[-1]['epoch']}" for each in own)
-        values = [plus_minus([each.best[metric] for each in own]) for metric in RANKING]
+        values = [plus_minus([each.best[metric] for each in own]) for metric in RANKING_METRICS]
         lines.append(f"| `{kind}` | {len(own)} | {epochs} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
 

@@ -176,3 +176,27 @@ def _remember(tensor: Tensor, name: str, value: object) -> object:
     except AttributeError:
         pass
     return value
+
+
+def chosen(x: Tensor, mask: Tensor) -> Tensor:
+    """The rows of x (B, L, ...) where a mask (B, L) is True: (P, ...).
+
+    Example:
+        >>> chosen(ops.array([[1, 2], [3, 4]]), ops.array([[False, True], [True, True]])).numpy()
+        array([2, 3, 4], dtype=int32)
+    """
+    flat = ops.reshape(x, (-1, *ops.shape(x)[2:]))
+    return ops.take(flat, ops.nonzero(ops.reshape(mask, (-1,)))[0], axis=0)
+
+
+def placed(values: Tensor, mask: Tensor) -> Tensor:
+    """What `chosen` took, back in its places, zeros elsewhere: (P,) to (B, L).
+
+    Example:
+        >>> mask = ops.array([[False, True], [True, True]])
+        >>> placed(ops.array([2.0, 3.0, 4.0]), mask).numpy().tolist()
+        [[0.0, 2.0], [3.0, 4.0]]
+    """
+    flat = ops.reshape(mask, (-1,))
+    places = ops.cast(ops.nonzero(flat)[0], "int32")[:, None]
+    return ops.reshape(ops.scatter(places, values, ops.shape(flat)), ops.shape(mask))

@@ -21,4 +21,5 @@ from ctr_tf.models.interaction import fwfm as fwfm
 from ctr_tf.models.interaction import pnn as pnn
 from ctr_tf.models.interaction import wide_deep as wide_deep
 from ctr_tf.models.interaction import xdeepfm as xdeepfm
+from ctr_tf.models.retrieval import two_tower as two_tower
 from ctr_tf.models.srp4ctr import transfer as transfer

@@ -14,9 +14,9 @@ from ctr_tf.models.architecture import layers_of
 from ctr_tf.models.config import ModelConfig
 from ctr_tf.models.embedder import Embedder
 from ctr_tf.models.heads import BinaryHeads, Outputs
+from ctr_tf.models.in_batch_softmax import batch_loss
 from ctr_tf.models.item_encoding import ItemEncoding
 from ctr_tf.models.multitask import task_network
-from ctr_tf.models.sides import candidate_products
 from ctr_tf.models.widths import embedded_widths
 from ctr_tf.schema import CANDIDATES_MASK, InputSpec, Schema, Text
 from ctr_tf.types import CandidateSide, ContextSide, State, Tensor, UserSide
@@ -76,11 +76,13 @@ class CTRModel(keras.Model):
                 name="embedder",
             )
             self.body = entry.body(config, self.embedder.widths)
+            self.batch_loss = batch_loss(config.heads, schema, rows)
         # A body is a plain object, so that its file imports without Keras: its layers are
         # tracked here.
         self.body_layers = layers_of(self.body)
         network = task_network(config.heads, list(schema.tasks))
         self.heads = BinaryHeads(schema.tasks, network, entry.body.logit_alone, name="heads")
+        self.batch_loss_layers = layers_of(self.batch_loss) if self.batch_loss else []
         self(self.example_features())
 
     def build(self, input_shape=None):
@@ -95,7 +97,7 @@ class CTRModel(keras.Model):
             self.embedder.candidates(features, mask),
         )
         state = self._state_of(user, training)
-        return self._outputs_of(state, context, self._multiplied(candidates), training)
+        return self._outputs_of(state, context, self._multiplied(candidates, training), training)
 
     def user_tower(
         self,
@@ -131,7 +133,8 @@ class CTRModel(keras.Model):
             self.embedder.context(context),
             self.embedder.candidates(item_features, item_features[CANDIDATES_MASK]),
         )
-        return self._outputs_of(state, of_context, self._multiplied(candidates), training)
+        candidates = self._multiplied(candidates, training)
+        return self._outputs_of(state, of_context, candidates, training)
 
     @cached_property
     def item_encoding(self) -> ItemEncoding:
@@ -144,34 +147,43 @@ class CTRModel(keras.Model):
         )
         state = self._state_of(user, training=False)
         return ItemEncoding(
-            self._multiplied(candidates),
+            self._multiplied(candidates, training=False),
             lambda own: self._outputs_of(state, context, own, training=False),
         )
 
-    def item_encoder(self, item_features: dict[str, Tensor]) -> Tensor:
+    def item_encoder(self, item_features: dict[str, Tensor], training: bool = False) -> Tensor:
         """All that depends on each candidate alone, (B, N, E): the vectors of `item_encoding`."""
         mask = item_features[CANDIDATES_MASK]
         (candidates,) = self.embedder.embed(self.embedder.candidates(item_features, mask))
-        return self.item_encoding.pack(self._multiplied(candidates))
+        return self.item_encoding.pack(self._multiplied(candidates, training))
 
     def encoded_item_tower(
-        self, state: State, context: dict[str, Tensor], vectors: Tensor, mask: Tensor
+        self,
+        state: State,
+        context: dict[str, Tensor],
+        vectors: Tensor,
+        mask: Tensor,
+        training: bool = False,
     ) -> Outputs:
         """What `item_tower` says of candidates of which `item_encoder` made these vectors.
 
         Args:
             state: of `user_tower`.
             context: context features.
-            vectors: (B, N, E).
-            mask: (B, N), True where there is a candidate.
+            vectors: (B, N, E), or (1, N, E) of items that every request scores.
+            mask: (B, N) or (1, N), True where there is a candidate.
+            training: whether batch statistics and dropout are of training.
         """
         (of_context,) = self.embedder.embed(self.embedder.context(context))
+        if vectors.shape[0] == 1 and not self.body.factorised:
+            requests = ops.shape(next(iter(state.values())))[0]
+            vectors, mask = (ops.repeat(part, requests, axis=0) for part in (vectors, mask))
         candidates = self.item_encoding.unpack(vectors, mask)
-        return self._outputs_of(state, of_context, candidates, training=False)
+        return self._outputs_of(state, of_context, candidates, training)
 
-    def _multiplied(self, candidates: CandidateSide) -> CandidateSide:
-        """With what first layers that are split between the sides make of the candidates alone."""
-        products = candidate_products(self.body, candidates.fields)
+    def _multiplied(self, candidates: CandidateSide, training: bool) -> CandidateSide:
+        """With what the body makes of the candidates alone."""
+        products = self.body.candidate_products(candidates.fields, training)
         return replace(candidates, products=products)
 
     def _state_of(self, user: UserSide, training: bool) -> State:
@@ -196,6 +208,8 @@ class CTRModel(keras.Model):
         self, features: dict[str, Tensor], labels: Outputs, training: bool = False
     ) -> Outputs:
         """The loss of each candidate, (B, N) per task."""
+        if self.batch_loss:
+            return self.batch_loss(self, features, labels, training)
         return self.heads.losses_of(self(features, training=training), labels)
 
     def scores(self, outputs: Outputs) -> Outputs:

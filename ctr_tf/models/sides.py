@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ctr_tf import layers
 from ctr_tf.config_base import SettingError
-from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
+from ctr_tf.models.architecture import pooled_history, pooled_widths
 from ctr_tf.models.config import DeepFields, InterestFields, ModelConfig
 from ctr_tf.types import CandidateSide, ContextSide, Fields, State, Tensor, UserSide, Widths
 
@@ -102,30 +102,11 @@ def side_products(
         layer: with these parts, one of the body's `split`.
         of_user: the user's product, of the state; None for no user side.
         context: its fields are the layer's part.
-        candidates: with the layer's product; see `candidate_products`.
+        candidates: with the layer's product; see `Body.candidate_products`.
     """
     of_context = layer.part("context", layers.concat(context.fields.values.values()))
     own = candidates.products[layer.name] if layer.part_widths["candidate"] else None
     return layers.over_candidates([of_user, of_context], own, candidates.mask)
-
-
-def candidate_products(body: Body, fields: Fields) -> dict[str, Tensor]:
-    """What a body's `split` layers make of the candidates' fields alone.
-
-    Args:
-        body: of the model.
-        fields: of the candidates.
-
-    Returns:
-        (B, N, units) by the layer's name.
-    """
-    own = layers.concat(fields.values.values())
-    found = {}
-    for value in (getattr(body, name) for name in body.split):
-        for layer in value if isinstance(value, list) else [value]:
-            if layer is not None and layer.part_widths.get("candidate"):
-                found[layer.name] = layer.part("candidate", own)
-    return found
 
 
 def check_first_order(config: ModelConfig, widths: Widths) -> None:

@@ -8,6 +8,7 @@ from ctr_tf import registry
 from ctr_tf.config_base import SettingError, check_known
 from ctr_tf.layers.embedding.config import EmbeddingConfig
 from ctr_tf.models.config import ModelConfig
+from ctr_tf.models.in_batch_softmax import InBatchSoftmaxConfig, item_feature
 from ctr_tf.schema import Numeric, Schema
 from ctr_tf.types import Widths
 
@@ -16,9 +17,12 @@ def check_model(schema: Schema, config: ModelConfig) -> None:
     """Checks that a model of that configuration can be built over the schema; needs no Keras.
 
     Raises:
-        SettingError: see `embedded_widths` and the `check` of architecture and heads.
+        SettingError: see `embedded_widths`, `item_feature` and the `check` of architecture and
+            heads.
     """
     config.heads.check(list(schema.tasks))
+    if isinstance(config.heads, InBatchSoftmaxConfig):
+        item_feature(schema)
     body = registry.get(config.name).body
     embedding = body.embedding(config, schema)
     widths = embedded_widths(schema, embedding, body.one_width, config.user_context)

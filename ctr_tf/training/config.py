@@ -13,6 +13,9 @@ from ctr_tf.optimizers.config import OptimizerConfig, TableOptimizerConfig
 COMPILED_FROM = 5000
 """Steps of a run from which XLA's compilations are worth their time by default."""
 
+RANKING_METRICS = {name: name for name in ("ndcg", "hr", "mrr")}
+"""What validation measures of ranked items; the first is what the best checkpoint goes by."""
+
 
 class EarlyStoppingConfig(Config):
     """Stopping when a validation metric no longer improves.

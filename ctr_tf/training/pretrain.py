@@ -14,9 +14,10 @@ from ctr_tf.models.srp4ctr.history_model import HistoryModel
 from ctr_tf.models.srp4ctr.s3_rec import S3Rec
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
+from ctr_tf.training.config import RANKING_METRICS
 from ctr_tf.training.histories import MaskedHistories
 from ctr_tf.training.next_item import NextItemValidator
-from ctr_tf.training.pretrain_config import RANKING, PretrainConfig
+from ctr_tf.training.pretrain_config import PretrainConfig
 from ctr_tf.training.result import TrainResult
 from ctr_tf.training.train import train
 
@@ -82,7 +83,7 @@ def pretrain(
         progress,
         strategy=strategy,
         validator=lambda own: NextItemValidator(own, data, config.cutoff),
-        metrics=dict(zip(RANKING, RANKING)),
+        metrics=RANKING_METRICS,
     )
 
 

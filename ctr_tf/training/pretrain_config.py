@@ -9,10 +9,7 @@ from ctr_tf.models.config import ModelConfig
 from ctr_tf.models.srp4ctr.config import AnyObjective, ElectraConfig, FGBertConfig
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
-from ctr_tf.training.config import TrainConfig
-
-RANKING = ("ndcg", "hr", "mrr")
-"""What validation measures of the next item; the first is what the best checkpoint goes by."""
+from ctr_tf.training.config import RANKING_METRICS, TrainConfig
 
 
 class PretrainConfig(Config):
@@ -46,6 +43,6 @@ class PretrainConfig(Config):
         try:
             if isinstance(self.objective, ElectraConfig):
                 self.objective.generator(model.encoder)
-            self.train.check(self.objective.tasks(attributes), dict(zip(RANKING, RANKING)))
+            self.train.check(self.objective.tasks(attributes), RANKING_METRICS)
         except SettingError as error:
             raise SettingError(("pretrain", *error.at), error.rule) from None

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from ctr_tf import registry
-from tests.cases import CASES, HEADS, VARIANTS, make
+from tests.cases import CASES, HEADS, VARIANTS, is_defined, make
 
 PAIRS = [
     (name, case)
-    for name, entry in registry.entries().items()
+    for name in registry.entries()
     for case in CASES
-    if CASES[case].schema.sequences or not entry.body.needs_sequence
+    if is_defined(name, CASES[case].schema)
 ]
 PAIRS += [(name, "full") for name in VARIANTS]
 # Over bodies without and with a logit of their own, and a log without candidate features.

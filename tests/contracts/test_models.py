@@ -8,7 +8,6 @@ import tensorflow as tf
 from ctr_tf import registry
 from ctr_tf.layers.packing import padded
 from ctr_tf.models.model import CTRModel
-from ctr_tf.models.sides import candidate_products
 from ctr_tf.schema import CANDIDATES_MASK
 from tests.cases import CASES, batch, build, feature_axes, labels_of, make, tile
 from tests.contracts.steps import assert_same, both_ways, step
@@ -339,6 +338,13 @@ def test_models_of_sequences_say_so(name, case, rng):
         build(name, case, rng)
 
 
+@pytest.mark.parametrize("case, side", [("criteo", "user"), ("census", "candidate")])
+def test_a_model_of_both_sides_says_which_one_it_lacks(case, side, rng):
+    rule = f"two_tower needs a {side} feature; the schema has none"
+    with pytest.raises(ValueError, match=rule):
+        build("two_tower", case, rng, heads={"kind": "binary"})
+
+
 def test_every_entry_says_what_it_is():
     for name, entry in registry.entries().items():
         assert entry.name == name and entry.config().name == name
@@ -367,11 +373,13 @@ def test_every_product_of_the_candidates_alone_is_read(model, case, rng, monkeyp
             read.add(name)
             return super().__getitem__(name)
 
-    def noting(body, fields):
-        made.update(candidate_products(body, fields))
+    products = model.body.candidate_products
+
+    def noting(fields, training):
+        made.update(products(fields, training))
         return Noting(made)
 
-    monkeypatch.setattr("ctr_tf.models.model.candidate_products", noting)
+    monkeypatch.setattr(model.body, "candidate_products", noting)
     model(batch(case, rng))
     assert set(made) == read
 

@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 
 from ctr_tf.config_base import SettingError
 from ctr_tf.layers.sampling import log_uniform_sample
-from ctr_tf.models.srp4ctr.cloze import NONE
+from ctr_tf.losses.softmax import NONE
 from ctr_tf.models.srp4ctr.config import ElectraConfig
 from ctr_tf.models.srp4ctr.electra import Electra
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig

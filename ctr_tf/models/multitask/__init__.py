@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ctr_tf.models.in_batch_softmax import InBatchSoftmaxConfig
 from ctr_tf.models.multitask.esmm import ESMM, ESMMConfig
 from ctr_tf.models.multitask.mmoe import MMoE, MMoEConfig
 from ctr_tf.models.multitask.network import BinaryConfig, TaskNetwork
@@ -14,7 +15,7 @@ from ctr_tf.models.multitask.ple import PLE, PLEConfig
 from ctr_tf.models.multitask.shared_bottom import SharedBottom, SharedBottomConfig
 
 AnyHeads = Annotated[
-    BinaryConfig | SharedBottomConfig | MMoEConfig | PLEConfig | ESMMConfig,
+    BinaryConfig | SharedBottomConfig | MMoEConfig | PLEConfig | ESMMConfig | InBatchSoftmaxConfig,
     Field(discriminator="kind"),
 ]
 _NETWORKS = {"shared_bottom": SharedBottom, "mmoe": MMoE, "ple": PLE, "esmm": ESMM}

@@ -5,15 +5,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from ctr_tf.layers.packing import chosen, placed
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.losses.cross_entropy import binary_cross_entropy
-from ctr_tf.models.srp4ctr.cloze import (
-    ClozeHead,
-    chosen,
-    placed,
-    sampled_softmax_loss,
-    softmax_loss,
-)
+from ctr_tf.losses.softmax import sampled_softmax_loss, softmax_loss
+from ctr_tf.models.srp4ctr.cloze import ClozeHead
 from ctr_tf.models.srp4ctr.config import ElectraConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, packed_masks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig

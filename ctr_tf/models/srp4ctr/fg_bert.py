@@ -5,14 +5,9 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from ctr_tf.models.srp4ctr.cloze import (
-    ClozeHead,
-    chosen,
-    multi_label_loss,
-    placed,
-    sampled_softmax_loss,
-    softmax_loss,
-)
+from ctr_tf.layers.packing import chosen, placed
+from ctr_tf.losses.softmax import multi_label_loss, sampled_softmax_loss, softmax_loss
+from ctr_tf.models.srp4ctr.cloze import ClozeHead
 from ctr_tf.models.srp4ctr.config import FGBertConfig
 from ctr_tf.models.srp4ctr.history_model import MASKED, HistoryModel
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig

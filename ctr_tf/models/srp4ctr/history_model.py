@@ -7,11 +7,12 @@ from collections.abc import Collection
 import keras
 from keras import ops
 
-from ctr_tf.layers.packing import Packing
+from ctr_tf.layers.packing import Packing, chosen
 from ctr_tf.layers.sampling import log_uniform_sample
 from ctr_tf.layers.sequence.transformer import Encoder
+from ctr_tf.losses.softmax import NONE
 from ctr_tf.models.embedder import Embedder
-from ctr_tf.models.srp4ctr.cloze import NONE, ClozeHead, chosen
+from ctr_tf.models.srp4ctr.cloze import ClozeHead
 from ctr_tf.models.srp4ctr.config import AnyObjective
 from ctr_tf.models.srp4ctr.transfer import SRP4CTR, SRP4CTRConfig
 from ctr_tf.schema import Schema

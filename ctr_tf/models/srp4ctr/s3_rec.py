@@ -7,7 +7,7 @@ from keras import ops
 
 from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sampling import rank_among
-from ctr_tf.models.srp4ctr.cloze import multi_label_loss
+from ctr_tf.losses.softmax import multi_label_loss
 from ctr_tf.models.srp4ctr.config import S3RecConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, packed_masks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig

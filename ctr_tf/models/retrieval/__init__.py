@@ -1,0 +1,1 @@
+"""Models that tell a few items of a whole catalogue."""
