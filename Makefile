@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed-$(shell cat setup.py constraints.txt | sha256sum 
 
 # From nothing to a served score on MovieLens-1M.
 demo: $(INSTALLED)
-	$(BIN)/python -m serving.demo configs/movielens/demo.yaml
+	$(BIN)/python -m serving.demo configs/movielens/demo_retrieval.yaml configs/movielens/demo.yaml
 
 # The whole suite, doctests and style included, in two processes.
 test: $(INSTALLED)

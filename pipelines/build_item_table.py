@@ -46,6 +46,8 @@ from pipelines.transforms.items import (
     shard_name,
 )
 
+SHOWN_REASONS = 3
+
 
 def build(
     export: Path,
@@ -105,7 +107,9 @@ def build(
         counts = f"{manifest.encoded:,} encoded, {manifest.reused:,} taken over"
         say(f"{counts}, {manifest.removed:,} gone, {sum(manifest.rejects.values()):,} rejected")
         if not manifest.rows:
-            raise ItemTableError(f"{catalogue}: no usable item: {dict(manifest.rejects)}")
+            most = Counter(manifest.rejects).most_common(SHOWN_REASONS)
+            reasons = "; ".join(f"{count:,} times {reason}" for reason, count in most)
+            raise ItemTableError(f"{catalogue}: no usable item: {reasons or 'it is empty'}")
         if previous and not (manifest.encoded or manifest.removed):
             if previous.manifest.rejects == manifest.rejects:
                 return previous.folder

@@ -12,10 +12,12 @@ import numpy as np
 from google.protobuf.message import Message
 
 from ctr_tf.data.raw_inputs import Arrays, request_inputs, split
-from ctr_tf.schema import CANDIDATES_MASK, Schema
+from ctr_tf.schema import CANDIDATE_KEYS, CANDIDATES_MASK, Schema
 from serving.wire import messages_pb2 as wire
 from serving.wire.tensors import dtype_name, to_array, to_proto
 
+SCORES = "scores"
+"""Output of a candidate index."""
 SERVING, USER_TOWER, ITEM_TOWER = "serving_default", "user_tower", "item_tower"
 _SIGNATURES = "signature_def"
 SHARDS_AT_ONCE = 4
@@ -127,6 +129,19 @@ class Answer:
     outputs: Arrays
 
 
+@dataclass(frozen=True)
+class Retrieved:
+    """What a candidate index answered, best first.
+
+    Args:
+        keys: of the items.
+        scores: their logits, (k,).
+    """
+
+    keys: list[str]
+    scores: np.ndarray
+
+
 class Asking:
     """The flows behind the methods of both clients.
 
@@ -166,6 +181,17 @@ class Asking:
             # The version was swapped between the calls.
             state = yield from self._state(those, version)
             return (yield from self._items(state, those))
+
+    def retrieve(self, values: Mapping[str, Any], version: int | None) -> Flow[Retrieved]:
+        """The best items of a candidate index, in one call."""
+        schema = self._known_schema
+        asked = [spec.name for spec in schema.inputs if spec.side != "candidate"]
+        answer = yield from self.predict(None, request_inputs(schema, values, only=asked), version)
+        outputs = answer.outputs
+        if set(outputs) != {CANDIDATE_KEYS.name, SCORES}:
+            raise ValueError(f"{self.model!r} is no candidate index; its outputs: {list(outputs)}")
+        keys = outputs[CANDIDATE_KEYS.name][0]
+        return Retrieved([key.decode() for key in keys], outputs[SCORES][0])
 
     def user_state(self, values: Mapping[str, Any], version: int | None) -> Flow[UserState]:
         """The state of a user."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,54 @@ class Question:
     liked: list[str]
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """A user at the time of their latest test request.
+
+    Args:
+        user: the id.
+        values: user and context inputs by name.
+        liked: the latest behaviours with a positive label, newest first.
+        unseen: candidate features of the items that the user never met.
+    """
+
+    user: str
+    values: dict[str, Any]
+    liked: list[str]
+    unseen: dict[str, dict[str, Any]]
+
+    def question(self, items: Sequence[str]) -> Question:
+        """A request with these of the unseen items as candidates."""
+        names = self.unseen[items[0]] if items else ()
+        columns = {name: [self.unseen[item][name] for item in items] for name in names}
+        return Question(self.user, {**self.values, **columns}, list(items), self.liked)
+
+
 def unseen_items(
     folder: Path, schema: Schema, user: str | None, count: int, seed: int = 17
 ) -> Question:
     """The latest test request of a user, with items that the user never met as candidates.
 
     Args:
+        folder, schema, user: see `visitor`.
+        count: candidates wanted; fewer where the catalogue has no more.
+        seed: of their choice.
+
+    Raises:
+        ValueError: see `visitor`.
+    """
+    found = visitor(folder, schema, user)
+    unseen = sorted(found.unseen)
+    return found.question(random.Random(seed).sample(unseen, min(count, len(unseen))))
+
+
+def visitor(folder: Path, schema: Schema, user: str | None = None) -> Visitor:
+    """A user of the test split.
+
+    Args:
         folder: prepared data, of a log with user and item ids and an item catalogue.
         schema: of the data.
         user: the user; by default one of the first test file with many behaviours.
-        count: candidates wanted; fewer where the catalogue has no more.
-        seed: of their choice.
 
     Raises:
         ValueError: no such user in the test split, or data without users, items or catalogue.
@@ -79,13 +117,9 @@ def unseen_items(
             met.update(items)
             labels = found["labels"][task]
             liked += [(_time(found), i) for i, label in zip(items, labels) if label > 0]
-    unseen = sorted(set(catalogue) - met)
-    chosen = random.Random(seed).sample(unseen, min(count, len(unseen)))
-    values = _user_values(last, schema)
-    for name in schema.side("candidate"):
-        values[name] = [catalogue[item][name] for item in chosen]
+    unseen = {item: features for item, features in catalogue.items() if item not in met}
     newest = [item for _, item in sorted(liked, reverse=True)]
-    return Question(wanted.decode(), values, chosen, newest)
+    return Visitor(wanted.decode(), _user_values(last, schema), newest, unseen)
 
 
 def _user_values(request: Request, schema: Schema) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from google.protobuf.message import Message
 
 from ctr_tf.data.raw_inputs import Arrays
 from ctr_tf.schema import Schema
-from serving.asking import Asking, Call, Flow, Running, StaleState, UserState
+from serving.asking import Asking, Call, Flow, Retrieved, Running, StaleState, UserState
 
-__all__ = ["AsyncClient", "Client", "StaleState", "UserState"]
+__all__ = ["AsyncClient", "Client", "Retrieved", "StaleState", "UserState"]
 
 _RETRIES = {
     "maxAttempts": 5,
@@ -158,6 +158,21 @@ class _Client:
             StaleState: that version is not served any more.
         """
         return self._run(self._asking.score_items(state, values, candidates), timeout)
+
+    def retrieve(
+        self, values: Mapping[str, Any], timeout: float | None = 10.0, version: int | None = None
+    ) -> Retrieved:
+        """The best items of a candidate index for one request.
+
+        Args:
+            values: user features, behaviours and context by name; others may be there.
+            timeout: seconds.
+            version: the version asked for.
+
+        Raises:
+            ValueError: the model is no candidate index.
+        """
+        return self._run(self._asking.retrieve(values, version), timeout)
 
     def status(self, version: int | None = None, timeout: float | None = 10.0) -> dict[int, str]:
         """The state of each version (`AVAILABLE`, `LOADING`, ...), or of the one asked for."""

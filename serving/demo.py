@@ -1,10 +1,11 @@
-"""From nothing to a served score: every stage of an experiment, then the server and a question.
+"""From nothing to a served score: all stages of two experiments, then retrieve and rank.
 
-Run it with `python -m serving.demo CONFIG`.
+Run it with `python -m serving.demo RETRIEVAL_CONFIG RANKING_CONFIG`.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,10 +19,12 @@ from rich.table import Table
 
 from ctr_tf import stages
 from ctr_tf.config import load
+from ctr_tf.data.manifest import CATALOGUE
 from ctr_tf.evaluation.table import print_report
 from ctr_tf.startup import start_tensorflow
 from ctr_tf.workspace import Workspace
-from serving.catalogue import unseen_items
+from pipelines.build_item_table import build as build_table
+from serving.catalogue import visitor
 from serving.score import compare
 
 
@@ -48,11 +51,17 @@ def local_server(model: str, folder: Path) -> Iterator[str]:
             server.wait(timeout=60)
 
 
-def main(config: str, root: str = "workspace") -> None:
-    """Runs the demo of a config."""
+def main(retrieval: str, ranking: str, root: str = "workspace") -> None:
+    """Runs the demo: a candidate index of one model's items, whose answers another model ranks.
+
+    Args:
+        retrieval: config of a two-tower model.
+        ranking: config of the model that ranks, on the same data.
+        root: of the workspace.
+    """
     console = Console()
     began = time.monotonic()
-    workspace = Workspace(Path(root).absolute(), load(config))
+    index, workspace = (Workspace(Path(root).absolute(), load(c)) for c in (retrieval, ranking))
 
     def title(text: str) -> None:
         console.rule(f"{text} [{time.monotonic() - began:.0f} s]", align="left")
@@ -61,28 +70,53 @@ def main(config: str, root: str = "workspace") -> None:
     stages.fetch(workspace)
     title("prepare: raw log to request-shaped TFRecords")
     stages.prepare(workspace)
-    title("train")
+    stages.prepare(index)
+    title("train the model that retrieves, by in-batch softmax")
+    stages.train(index)
+    title("train the model that ranks")
     stages.train(workspace)
-    title("evaluate on the test split")
+    title("evaluate it on the test split")
     report = stages.evaluate(workspace)
-    title("export, and check the SavedModel in a fresh process")
-    model = stages.export(workspace)
-    title("serve, and ask for one user's best unseen items")
-    schema = workspace.experiment.log
-    question = unseen_items(workspace.prepared, schema, None, 500)
+    title("export both, and check the SavedModels in a fresh process")
+    encoder, model = stages.export(index), stages.export(workspace)
+    title("encode every item once, and index them")
+    items = build_table(encoder, index.prepared / CATALOGUE, index.run / "items")
     start_tensorflow()
+    from serving.candidate_index.build import build as build_index
+
+    folder = index.run / "index" / "films"
+    shutil.rmtree(folder, ignore_errors=True)
+    indexed = build_index(encoder, items, folder)
+    title("serve both; retrieve a user's best unseen items of all, then rank them")
     from serving.client import Client
 
+    schema = workspace.experiment.log
+    guest = visitor(workspace.prepared, schema)
+    with (
+        local_server("films", folder) as target,
+        Client(target, "films", index.experiment.log) as client,
+    ):
+        client.wait()
+        client.retrieve(guest.values)  # A first call is slower.
+        asked = time.perf_counter()
+        found = client.retrieve(guest.values)
+        milliseconds = (time.perf_counter() - asked) * 1e3
+    unseen = [key for key in found.keys if key in guest.unseen]
+    console.print(
+        f"{len(found.keys)} of all items retrieved in {milliseconds:.1f} ms, "
+        f"{len(unseen)} of which are new to user {guest.user}"
+    )
     name = workspace.experiment.name
     with local_server(name, workspace.exported) as target, Client(target, name, schema) as client:
         client.wait()
-        compare(console, client, schema, question, 10)
+        compare(console, client, schema, guest.question(unseen), 10)
     title("done")
     print_report(report, console)
     paths = Table(show_header=False)
     for kind, path in (
         ("report", workspace.run / "report.html"),
         ("model", model),
+        ("index", indexed),
         ("data", workspace.prepared),
     ):
         paths.add_row(kind, str(path))

@@ -13,6 +13,7 @@ from ctr_tf.schema import Schema
 
 ITEM_ENCODER, ENCODED_ITEM_TOWER = "item_encoder", "encoded_item_tower"
 ITEM_VECTORS = "item_vectors"
+QUERY_TOWER, QUERY = "query_tower", "query"
 UNKNOWN_ITEMS = "unknown_items"
 PARTS_FILE = "item_encoder.json"
 Unknown = Literal["missing", "features"]

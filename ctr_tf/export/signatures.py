@@ -8,7 +8,13 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from ctr_tf.export.item_encoder import ENCODED_ITEM_TOWER, ITEM_ENCODER, ITEM_VECTORS
+from ctr_tf.export.item_encoder import (
+    ENCODED_ITEM_TOWER,
+    ITEM_ENCODER,
+    ITEM_VECTORS,
+    QUERY,
+    QUERY_TOWER,
+)
 from ctr_tf.export.precision import stored_weights
 from ctr_tf.layers.attention.buckets import bucketed
 from ctr_tf.models.model import CTRModel
@@ -48,7 +54,9 @@ class Signatures:
         dense: what weights besides tables are stored as; float32 for as they are.
         item_encoder: whether there are two more functions, for tables of items: `item_encoder`, of
             candidates to their vectors `item_vectors` (B, N, E), and `encoded_item_tower`, which
-            takes these in the place of the candidates' features.
+            takes these in the place of the candidates' features. A factorised model has one more,
+            `query_tower`: of user side and context to `query` (B, E), whose products with the
+            vectors are its logits.
 
     Raises:
         ValueError: a feature's name is that of a state input.
@@ -92,6 +100,10 @@ class Signatures:
                 ITEM_ENCODER: self._signature(self._item_encoder, items),
                 ENCODED_ITEM_TOWER: self._signature(self._encoded_item_tower, {**state, **encoded}),
             }
+        if item_encoder and model.body.factorised:
+            request = [*model.user_inputs, *model.context_inputs]
+            specs = {spec.name: _tensor_spec(spec) for spec in request}
+            self.functions[QUERY_TOWER] = self._signature(self._query_tower, specs)
 
     def save(self, folder: Path) -> None:
         """Writes the SavedModel: graph, weights, vocabularies."""
@@ -134,6 +146,10 @@ class Signatures:
     def _item_tower(self, features: Tensors) -> Tensors:
         outputs = self.model.item_tower(self._state(features), features, features)
         return self._scores(outputs, features)
+
+    def _query_tower(self, features: Tensors) -> Tensors:
+        query = self.model.query_tower(self.model.user_tower(features), features)
+        return {QUERY: tf.cast(query, tf.float32)}
 
     def _item_encoder(self, features: Tensors) -> Tensors:
         return {ITEM_VECTORS: tf.cast(self.model.item_encoder(features), tf.float32)}

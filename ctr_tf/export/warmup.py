@@ -134,7 +134,7 @@ def _cycled(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def _calls(signatures: Signatures, request: Request) -> list[tuple[str, dict]]:
-    values = {"request_mask": np.ones(len(request[CANDIDATES_MASK]), "bool")}
+    values = {"request_mask": np.ones(len(next(iter(request.values()))), "bool")}
     values |= request
     inputs_of = {
         signature: function.structured_input_signature[1]

@@ -136,6 +136,11 @@ class CTRModel(keras.Model):
         candidates = self._multiplied(candidates, training)
         return self._outputs_of(state, of_context, candidates, training)
 
+    def query_tower(self, state: State, context: dict[str, Tensor]) -> Tensor:
+        """What a factorised model multiplies the vectors of `item_encoder` with, (B, E)."""
+        (of_context,) = self.embedder.embed(self.embedder.context(context))
+        return self.body.query(state, of_context, training=False)
+
     @cached_property
     def item_encoding(self) -> ItemEncoding:
         """What of a candidate the item tower reads, besides the state and the context."""

@@ -87,7 +87,8 @@ class ReadItems(beam.DoFn):
         except KeyError as error:
             return Item(0, number, line, reject=f"missing {error.args[0]}")
         except (TypeError, ValueError) as error:
-            return Item(0, number, line, reject=str(error))
+            # Which input it is and what is wrong; the value is in the line.
+            return Item(0, number, line, reject=": ".join(str(error).split(": ")[:2]))
         digits = hashlib.sha256(json.dumps(features, sort_keys=True).encode()).hexdigest()
         shard = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) % self._shards
         return Item(shard, number, key, features, digits[:32])

@@ -1,0 +1,147 @@
+"""A candidate index as a SavedModel: a query tower, and the items' vectors with their keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_tf.data.item_table import ItemTable, ItemTableError
+from ctr_tf.export.item_encoder import QUERY, QUERY_TOWER, EncoderInfo
+from ctr_tf.export.loading import load_saved_model
+from ctr_tf.export.signatures import SERVING
+from ctr_tf.export.versions import new_version
+from ctr_tf.export.warmup import WARMUP_FILE, read_warmup, write_warmup
+from ctr_tf.schema import CANDIDATE_KEYS
+from serving.asking import SCORES
+from serving.candidate_index.top_k import Kind, UnavailableError, top_k_layer
+
+INDEX_FILE = "candidate_index.json"
+
+
+def build(
+    export: Path,
+    table: Path,
+    output: Path,
+    kind: Kind = "brute_force",
+    k: int = 500,
+    version: int | None = None,
+) -> Path:
+    """Writes `output/<version>/`, which appears once a reload of it finds the best items.
+
+    Its `serving_default` takes user side and context, and gives `candidate_keys` (B, k), strings,
+    and `scores` (B, k), the logits, best first. `assets.extra/` has the schema, warm-up requests
+    and `candidate_index.json`: kind, k, items, the table's version, and the share of the true best
+    k that the warm-up requests were given.
+
+    Args:
+        export: a version's folder of a factorised model, with an item encoder.
+        table: that this export's encoder made.
+        output: the index's folder, whose name is the name it is served by.
+        kind: see `top_k_layer`.
+        k: items of an answer; all items where they are fewer.
+        version: a positive integer; one more than the newest by default.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        ItemTableError: the table is of another export, empty or damaged.
+        ValueError: the model is not factorised, `k` is below 1, the version exists, or `output` is
+            the folder of the export.
+        UnavailableError: see `top_k_layer`; or an exact index that is not.
+    """
+    export, output = Path(export), Path(output)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if output.resolve() == export.resolve().parent:
+        raise ValueError(f"output must be another folder than that of the export, got {output}")
+    encoder, items = EncoderInfo.read(export), ItemTable(table)
+    if items.manifest.encoder != encoder.fingerprint:
+        raise ItemTableError(f"{table}: made by another export than {export}; build it anew")
+    keys, vectors = items.read()
+    if not keys:
+        raise ItemTableError(f"{table}: no items")
+    k = min(k, len(keys))
+    loaded = load_saved_model(export, encoder.schema)
+    if QUERY_TOWER not in loaded.signatures:
+        raise ValueError(f"{export}: no factorised model: it has no signature {QUERY_TOWER!r}")
+    version = new_version(output, version)
+    index = CandidateIndex(loaded, top_k_layer(kind, keys, vectors, k), k)
+    asked = read_warmup(export / "assets.extra" / WARMUP_FILE)
+    # The same behaviours come with candidates of every number, of which it has none.
+    requests = {_shapes(inputs): inputs for name, inputs in asked if name == QUERY_TOWER}
+    requests = list(requests.values())
+    hidden = output / f".writing-{version}-{os.getpid()}"
+    try:
+        hidden.mkdir(parents=True)
+        # A server takes no gradients.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(index, str(hidden), index.functions, options)
+        extra = hidden / "assets.extra"
+        extra.mkdir()
+        shutil.copyfile(export / "assets.extra" / "schema.json", extra / "schema.json")
+        write_warmup(extra / WARMUP_FILE, index, requests, output.resolve().name)
+        reloaded = load_saved_model(hidden, encoder.schema)
+        found = _share_found(reloaded, loaded, requests, vectors, k)
+        if kind != "scann" and found < 1:
+            raise UnavailableError(f"{kind} found {found:.4f} of the best items, which is a defect")
+        facts = {"kind": kind, "k": k, "items": len(keys), "table": Path(table).name}
+        facts |= {"encoder": encoder.fingerprint, "found": found}
+        (extra / INDEX_FILE).write_text(json.dumps(facts, indent=2), encoding="utf-8")
+        hidden.rename(output / str(version))
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    return output / str(version)
+
+
+class CandidateIndex(tf.Module):
+    """A query tower and the layer that finds the items.
+
+    Args:
+        loaded: an export with a query tower.
+        layer: of `top_k_layer`.
+        k: items of an answer.
+
+    Attributes:
+        functions: by the signature's name; see `build`.
+    """
+
+    def __init__(self, loaded, layer, k: int):
+        super().__init__()
+        self.loaded = loaded
+        self.layer = layer
+        self._k = k
+        tower = loaded.signatures[QUERY_TOWER]
+        specs = {
+            name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
+            for name, spec in tower.structured_input_signature[1].items()
+        }
+        serve = tf.function(self._serve, autograph=False).get_concrete_function(**specs)
+        self.functions = {SERVING: serve}
+
+    def _serve(self, **inputs):
+        query = self.loaded.signatures[QUERY_TOWER](**inputs)[QUERY]
+        scores, keys = self.layer(query, k=self._k)
+        return {CANDIDATE_KEYS.name: keys, SCORES: scores}
+
+
+def _shapes(inputs: dict[str, np.ndarray]) -> tuple:
+    return tuple((name, value.shape) for name, value in sorted(inputs.items()))
+
+
+def _share_found(index, export, requests: list[dict], vectors: np.ndarray, k: int) -> float:
+    """The share of the answers' scores that are among the k largest, but for rounding."""
+    good = total = 0
+    for request in requests:
+        inputs = {name: tf.constant(value) for name, value in request.items()}
+        every = export.signatures[QUERY_TOWER](**inputs)[QUERY].numpy() @ vectors.T
+        least = np.partition(every, -k, axis=1)[:, -k, None]
+        found = index.signatures[SERVING](**inputs)[SCORES].numpy()
+        good += (found >= least - 1e-5 * np.abs(every).max()).sum()
+        total += found.size
+    return float(good / total)
