@@ -17,6 +17,8 @@ _NOTES = re.compile(
 def start_tensorflow() -> None:
     """Imports TensorFlow and looks for its devices; what it prints besides known notes is kept."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # tf.keras, which `keras` is not: TensorFlow Recommenders needs it to be Keras 2.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as caught:

@@ -1,12 +1,11 @@
 """TensorFlow Recommenders' factorized top-k, which stays within this module.
 
 It is written for Keras 2, which `tf.keras` is where TF_USE_LEGACY_KERAS is set before its first
-use; `keras` is not touched by that.
+use, as `start_tensorflow` does; `keras` is not touched by that.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from types import ModuleType
 from typing import Any, Literal
@@ -15,9 +14,9 @@ import numpy as np
 
 Kind = Literal["brute_force", "streaming", "scann"]
 
+MOST_STREAMED = 2**30
+"""Bytes: a streaming index keeps the vectors in its graph, which holds 2 GiB at most."""
 _STREAMED_AT_ONCE = 4096
-# Bytes. A streaming index keeps the vectors in its graph, which holds 2 GiB at most.
-_MOST_STREAMED = 2**30
 
 
 class UnavailableError(RuntimeError):
@@ -43,9 +42,9 @@ def top_k_layer(kind: Kind, keys: list[str], vectors: np.ndarray, k: int) -> Any
     module = _factorized_top_k(kind)
     identifiers, candidates = tf.constant(keys), tf.constant(vectors, tf.float32)
     if kind == "streaming":
-        if vectors.nbytes > _MOST_STREAMED:
+        if vectors.nbytes > MOST_STREAMED:
             raise UnavailableError(
-                f"streaming keeps vectors in the graph, at most {_MOST_STREAMED / 2**30:g} GiB; "
+                f"streaming keeps vectors in the graph, at most {MOST_STREAMED / 2**30:g} GiB; "
                 f"got {vectors.nbytes / 2**30:.1f}: use brute_force"
             )
         rows = tf.data.Dataset.from_tensor_slices((identifiers, candidates))
@@ -67,11 +66,10 @@ def _scann(module: ModuleType, rows: int, k: int) -> Any:
 
 
 def _factorized_top_k(kind: Kind) -> ModuleType:
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
     import tensorflow as tf
 
     if not tf.keras.Model.__module__.startswith("tf_keras"):
-        raise UnavailableError("tf.keras is Keras 3 in this process; make the index in a new one")
+        raise UnavailableError("tf.keras is Keras 3: set TF_USE_LEGACY_KERAS=1 in the environment")
     if kind == "scann":
         try:
             import scann as scann

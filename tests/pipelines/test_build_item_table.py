@@ -15,7 +15,6 @@ from ctr_tf.export.config import ExportConfig
 from ctr_tf.export.export import export
 from ctr_tf.export.self_check import score_in_process
 from ctr_tf.export.tables import ExportedTables
-from ctr_tf.schema import Schema
 from pipelines import build_item_table
 from pipelines.build_item_table import build
 from serving.client import Client
@@ -24,8 +23,7 @@ from serving.server import Server
 from tests.export.samples import SCHEMAS, request
 from tests.export.samples import build as build_model
 
-KEYS = {"user": "user_id", "time": "time", "item": "item_id"}
-SCHEMA = Schema.model_validate({**SCHEMAS["both"].model_dump(), "keys": KEYS})
+SCHEMA = SCHEMAS["both"]
 ITEMS = {
     str(i): {
         "item_id": 100 + i % 10,
