@@ -25,8 +25,10 @@ setup(
         "rich>=13",
         "tensorboard>=2.21,<2.22",
         "tensorflow>=2.21,<2.22",
+        "tensorflow-recommenders>=0.7.7,<0.8",
         "tensorflow-serving-api>=2.21,<2.22",
         "tensorflow-text>=2.21,<2.22",
+        "tf-keras>=2.21,<2.22",
         "typer>=0.15",
     ],
     extras_require={
