@@ -29,12 +29,14 @@ class Facts:
         version: that answers it.
         requests: B.
         candidates: N.
+        unknown_items: of them, items that a bound table has not.
     """
 
     signature: str = UNKNOWN
     version: int | None = None
     requests: int | None = None
     candidates: int | None = None
+    unknown_items: int | None = None
 
 
 class CallMetrics:
@@ -79,6 +81,12 @@ class CallMetrics:
             buckets=_CANDIDATES,
             registry=registry,
         )
+        self._unknown_items = Counter(
+            "ctr_tf_unknown_items",
+            "Candidates of answered calls whose keys a bound table of items has not.",
+            ["signature"],
+            registry=registry,
+        )
 
     def ended(self, facts: Facts, code: str, seconds: float) -> None:
         """Counts a call."""
@@ -87,6 +95,8 @@ class CallMetrics:
             self._seconds.labels(facts.signature).observe(seconds)
             if facts.candidates is not None:
                 self._candidates.labels(facts.signature).observe(facts.requests * facts.candidates)
+            if facts.unknown_items is not None:
+                self._unknown_items.labels(facts.signature).inc(facts.unknown_items)
 
 
 class ServerState(Collector):

@@ -83,7 +83,9 @@ class Server:
         if self.versions.current is None:
             errors = [f"version {n}: {error}" for n, (_, error) in self.versions.statuses().items()]
             raise RuntimeError(f"{folder}: nothing to serve; {'; '.join(errors) or 'no version'}")
-        self._workers = Workers(config.workers, config.batch_candidates)
+        self._workers = Workers(
+            config.workers, config.batch_candidates, config.max_request_mb * 2**20
+        )
         self._request_log = None
         if config.request_log is not None:
             self._request_log = RequestLog(

@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from ctr_tf.export.item_encoder import UNKNOWN_ITEMS
 from serving.config import ServeConfig
 from serving.logs import CALLS
 from serving.metrics import CallMetrics, Facts
@@ -104,6 +105,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         )
         facts.requests, facts.candidates = inputs.requests, inputs.candidates
         found = self._computed(Job(model, signature, inputs), context)
+        if UNKNOWN_ITEMS in found:
+            facts.unknown_items = int(found[UNKNOWN_ITEMS].sum())
         response = predict_pb2.PredictResponse()
         response.model_spec.CopyFrom(model_spec(self.name, version, signature))
         for name in wanted:

@@ -7,7 +7,7 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from serving.batching import batched_candidates, join, part
+from serving.batching import batched_bytes, batched_candidates, join, part
 from serving.model import SavedModel
 from serving.validation import Inputs
 
@@ -32,16 +32,19 @@ class Job:
 class Workers:
     """Runs jobs in a fixed number of threads, in the order in which they came.
 
-    Jobs that wait are run as one where they are of one signature and their candidates, padded to
-    the longest, are together at most `batch_candidates`. None waits for others to join it.
+    Jobs that wait are run as one where they are of one signature, and their candidates and inputs,
+    padded to the longest, are together at most `batch_candidates` and `batch_bytes`. None waits for
+    others to join it.
 
     Args:
         threads: the jobs, or batches of them, run at the same time.
         batch_candidates: the most candidates of a batch; 0 runs each job alone.
+        batch_bytes: the most memory that its inputs may take.
     """
 
-    def __init__(self, threads: int, batch_candidates: int = 0):
+    def __init__(self, threads: int, batch_candidates: int = 0, batch_bytes: int = 2**24):
         self.batch_candidates = batch_candidates
+        self.batch_bytes = batch_bytes
         self.computing = 0
         """Jobs that are run now."""
         self._waiting: deque[Job] = deque()
@@ -104,11 +107,13 @@ class Workers:
 
     def _fits(self, jobs: list[Job], other: Job) -> bool:
         first = jobs[0]
+        calls = [job.inputs for job in (*jobs, other)]
         return (
             self.batch_candidates > 0
             and (other.model, other.signature) == (first.model, first.signature)
             and first.inputs.candidates is not None
-            and batched_candidates([job.inputs for job in (*jobs, other)]) <= self.batch_candidates
+            and batched_candidates(calls) <= self.batch_candidates
+            and batched_bytes(calls) <= self.batch_bytes
         )
 
 

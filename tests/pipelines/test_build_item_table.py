@@ -22,6 +22,7 @@ from serving.config import ServeConfig
 from serving.server import Server
 from tests.export.samples import SCHEMAS, request
 from tests.export.samples import build as build_model
+from tests.serving.test_metrics import page
 
 SCHEMA = SCHEMAS["both"]
 ITEMS = {
@@ -179,10 +180,13 @@ def test_a_client_asks_by_keys(model, exported, table, tmp_path):
     bind(exported, table, tmp_path / "films")
     inputs = asked(["3", "11", "0"])
     expected = score_in_process(*model, {n: x for n, x in inputs.items() if n != "candidate_keys"})
-    server = Server("films", tmp_path / "films", ServeConfig(port=0))
+    server = Server("films", tmp_path / "films", ServeConfig(port=0, metrics_port=0))
     server.start()
     try:
         target = f"127.0.0.1:{server.port}"
+        with Client(target, "films", SCHEMA) as client:
+            client.score(USER, {"candidate_keys": ["3", "new", "newer"]})
+        assert page(server)["ctr_tf_unknown_items_total", "serving_default"] == 2
         for most in (2000, 2):
             with Client(target, "films", SCHEMA, most_candidates=most) as client:
                 client.wait()

@@ -45,9 +45,9 @@ def job(model, *prices, signature="rank"):
     return Job(model, signature, Inputs({"price": np.array([prices], "f")}, 1, candidates))
 
 
-def started(model, batch_candidates):
+def started(model, batch_candidates, **given):
     """One thread, which is busy with a job of price 9 until the model is let go."""
-    workers = Workers(1, batch_candidates)
+    workers = Workers(1, batch_candidates, **given)
     workers.start()
     workers.submit(job(model, 9))
     assert model.begun.wait(20)
@@ -112,6 +112,18 @@ def test_what_waits_is_run_as_one(model):
         ("tower", [[7]]),
         ("tower", [[8]]),
     ]
+    workers.stop()
+
+
+def test_a_batch_takes_no_more_memory_than_a_request_may(model):
+    # Four bytes a price: three requests of two are 24, of three 36.
+    workers = started(model, batch_candidates=100, batch_bytes=24)
+    jobs = [job(model, 1, 2), job(model, 3), job(model, 4, 5, 6), job(model, 7)]
+    for each in jobs:
+        workers.submit(each)
+    model.go.set()
+    assert scores(jobs) == [[[1, 2]], [[3]], [[4, 5, 6]], [[7]]]
+    assert model.runs[1:] == [("rank", [[1, 2], [3, 0], [7, 0]]), ("rank", [[4, 5, 6]])]
     workers.stop()
 
 
