@@ -24,6 +24,9 @@ from ctr_tf.export.versions import new_version
 
 KEYS_FILE = "item_keys.txt"
 BINDING_FILE = "item_table.json"
+CHECKED = 16
+"""Warm-up requests that are scored before a bound model appears."""
+TOLERANCE = 1e-5
 
 
 def bind(
@@ -33,7 +36,7 @@ def bind(
     unknown: Unknown = "missing",
     version: int | None = None,
 ) -> Path:
-    """Writes a model that looks items up by their keys.
+    """Writes a model that looks items up by their keys; it appears once a reload scores well.
 
     Its `serving_default` and `item_tower` take `candidate_keys` (B, N), strings, in the place of
     the candidates' features, and have one more output, `unknown_items` (B, N): keys that the table
@@ -51,12 +54,13 @@ def bind(
         The version's folder.
 
     Raises:
-        ItemTableError: the table is of another export, or damaged; a key has a line break.
+        ItemTableError: the table is of another export, or damaged; a key has a line break; a reload
+            of the bound model does not score as its export does with the table's vectors.
         ValueError: the version exists, or `output` is the folder of the export.
     """
     import tensorflow as tf
 
-    from ctr_tf.export.bound import BoundModel, warmup_requests
+    from ctr_tf.export.bound import BoundModel, check_scores, warmup_requests
     from ctr_tf.export.tables import TABLES_FILE
     from ctr_tf.export.warmup import WARMUP_FILE, write_warmup
 
@@ -91,6 +95,8 @@ def bind(
         _move_tables(written / TABLES_FILE)
         requests = warmup_requests(extra / WARMUP_FILE, keys)
         write_warmup(extra / WARMUP_FILE, bound, requests, output.resolve().name)
+        reloaded = load_saved_model(written, encoder.schema)
+        check_scores(reloaded, loaded, requests[:CHECKED], keys, vectors, TOLERANCE)
         facts = {"unknown": unknown, "items": len(keys), "table": Path(table).name}
         (extra / BINDING_FILE).write_text(json.dumps(facts, indent=2), encoding="utf-8")
         written.rename(output / str(version))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ctr_tf.data.item_table import ItemTableError
 from ctr_tf.data.raw_inputs import request_inputs
 from ctr_tf.export.item_encoder import (
     ENCODED_ITEM_TOWER,
@@ -134,6 +135,50 @@ class BoundModel(tf.Module):
 
     def _encoded(self, inputs: Tensors) -> Tensor:
         return self._encoder(**{name: inputs[name] for name in self._names})[ITEM_VECTORS]
+
+
+def check_scores(
+    reloaded,
+    export,
+    requests: list[dict[str, np.ndarray]],
+    keys: list[str],
+    vectors: np.ndarray,
+    tolerance: float,
+) -> None:
+    """Holds a bound model's scores against those of its export, with vectors looked up here.
+
+    Args:
+        reloaded: the bound model, as a server loads it.
+        export: what it was made of.
+        requests: of `warmup_requests`, whose keys the table has.
+        keys: of the table.
+        vectors: of the table, (rows, E).
+        tolerance: the largest difference of scores.
+
+    Raises:
+        ItemTableError: they differ by more.
+    """
+    rows = {key: row for row, key in enumerate(keys)}
+    user, tower = (export.signatures[name] for name in (USER_TOWER, ENCODED_ITEM_TOWER))
+    whole = reloaded.signatures[SERVING]
+
+    def call(function, inputs: dict) -> Tensors:
+        names = function.structured_input_signature[1]
+        return function(**{name: tf.constant(inputs[name]) for name in names})
+
+    for request in requests:
+        given = {"request_mask": np.ones(len(request[CANDIDATES_MASK]), bool), **request}
+        asked = request[CANDIDATE_KEYS.name]
+        own = vectors[[rows[key] for key in asked.ravel()]].reshape(*asked.shape, -1)
+        expected = call(tower, {**given, **call(user, given), ITEM_VECTORS: own})
+        found = call(whole, given)
+        for task, scores in expected.items():
+            difference = float(np.abs(found[task] - scores).max(initial=0))
+            if not difference <= tolerance:
+                raise ItemTableError(
+                    f"the bound model's {task} differs from its export's by {difference:.2g}, "
+                    f"more than {tolerance:g}"
+                )
 
 
 def warmup_requests(path: Path, keys: list[str]) -> list[dict[str, np.ndarray]]:

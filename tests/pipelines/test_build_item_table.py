@@ -11,6 +11,7 @@ import tensorflow as tf
 from ctr_tf.data.item_table import ItemTable, ItemTableError
 from ctr_tf.data.raw_inputs import request_inputs
 from ctr_tf.export.bind_items import bind, main
+from ctr_tf.export.bound import BoundModel
 from ctr_tf.export.config import ExportConfig
 from ctr_tf.export.export import export
 from ctr_tf.export.self_check import score_in_process
@@ -224,3 +225,16 @@ def test_what_cannot_be_built_or_bound(model, exported, table, tmp_path, capsys)
     arguments = ["--export", str(exported), "--output", str(tmp_path / "keyed")]
     assert main([*arguments, "--table", str(tmp_path)]) == 2
     assert "no table of items" in capsys.readouterr().err
+
+
+def test_a_bound_model_that_scores_otherwise_never_appears(exported, table, tmp_path, monkeypatch):
+    made = BoundModel.__init__
+
+    def shifted(self, loaded, schema, path, vectors, unknown):
+        # As if the keys' file and the vectors were of different order.
+        made(self, loaded, schema, path, np.roll(vectors, 1, axis=0), unknown)
+
+    monkeypatch.setattr(BoundModel, "__init__", shifted)
+    with pytest.raises(ItemTableError, match="bound model's click differs from its export's by"):
+        bind(exported, table, tmp_path / "films")
+    assert list((tmp_path / "films").iterdir()) == []
