@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from pathlib import Path
 from typing import Any
 
 from ctr_tf.schema import Schema, Text
+
+# A server takes no gradients, so exports keep none; TensorFlow warns of it at each load.
+logging.getLogger("absl").addFilter(lambda record: "custom gradients" not in str(record.msg))
 
 
 def op_modules(schema: Schema) -> list[str]:
