@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -92,6 +93,7 @@ class Versions:
         self._changing = threading.Lock()
         self._lock = threading.Lock()
         self._versions: dict[int, _Version] = {}
+        self._unloaded = False
 
     @property
     def current(self) -> int | None:
@@ -108,6 +110,11 @@ class Versions:
             before = self.current
             self._retire_all_but(self._loaded(self._policy))
             self._count_swap(before)
+        with self._lock:
+            unloaded, self._unloaded = self._unloaded, False
+        if unloaded:
+            # A SavedModel is cycles of objects: Python by itself frees it some versions later.
+            gc.collect()
 
     def configure(self, policy: Policy, labels: Mapping[str, int]) -> None:
         """Takes another policy and other labels; both stay as they were where one cannot be kept.
@@ -161,7 +168,7 @@ class Versions:
         finally:
             with self._lock:
                 entry.calls -= 1
-                _unload_idle(entry)
+                self._unload_idle(entry)
 
     def labelled(self, label: str) -> int:
         """The version that has a label.
@@ -230,7 +237,12 @@ class Versions:
             for number in self._available() if kept else []:
                 if number not in kept:
                     self._versions[number].state = "UNLOADING"
-                    _unload_idle(self._versions[number])
+                    self._unload_idle(self._versions[number])
+
+    def _unload_idle(self, entry: _Version) -> None:
+        """Lets a model go that no call uses any more; the lock is held."""
+        if entry.state == "UNLOADING" and not entry.calls:
+            entry.state, entry.model, self._unloaded = "END", None, True
 
     def _count_swap(self, before: int | None) -> None:
         if before not in (None, self.current):
@@ -246,8 +258,3 @@ def _files(folder: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of each file of a version."""
     found = ((str(path), path.stat()) for path in sorted(folder.rglob("*")))
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
-
-
-def _unload_idle(entry: _Version) -> None:
-    if entry.state == "UNLOADING" and not entry.calls:
-        entry.state, entry.model = "END", None

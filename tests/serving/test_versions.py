@@ -1,5 +1,7 @@
 """Version swaps without TensorFlow: the model of a version is its folder's text."""
 
+import weakref
+
 import pytest
 
 from serving.versions import LabelNotFound, Policy, VersionNotFound, Versions
@@ -191,3 +193,18 @@ def test_versions_that_are_gone_are_forgotten(four, tmp_path):
     (tmp_path / "1").rename(tmp_path / ".gone")
     four.refresh()
     assert list(four.statuses()) == [4]
+
+
+def test_a_version_that_has_gone_is_freed_at_the_next_look(tmp_path):
+    class Cycle:
+        def __init__(self, path):
+            self.own = self
+            made[path.name] = weakref.ref(self)
+
+    made = {}
+    versions = Versions(tmp_path, Cycle)
+    for number in ("1", "2"):
+        (tmp_path / number).mkdir()
+        (tmp_path / number / "saved_model.pb").touch()
+        versions.refresh()
+    assert made["1"]() is None and made["2"]() is not None
