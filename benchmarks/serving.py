@@ -3,8 +3,9 @@
     python benchmarks/serving.py --workspace workspace
 
 Each model is exported with random weights and served by the local server, a process of its own on
-loopback. One client asks, one call at a time, all ways and sizes of a model in turn. A request's
-arrays are made, and tiled, before the clock runs.
+loopback. One client asks, one call at a time, for the latency, and several for the requests a
+second; all ways and sizes of a model in turn. A request's arrays are made, and tiled, before the
+clock runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import folding
 from benchmarks.files import write_text
-from benchmarks.serving_page import LENGTHS, PEER, PEER_OF, ROUNDS, WAYS, write
+from benchmarks.serving_page import CLIENTS, LENGTHS, PEER, PEER_OF, ROUNDS, WAYS, write
 from benchmarks.training import bound_memory, environment, machine
 from ctr_tf.analysis.cost import Sizes, model_cost
 from ctr_tf.config import load
@@ -68,13 +70,17 @@ class Cell:
         way: one of `WAYS`.
         candidates: N.
         call: asks once; returns the scores.
-        milliseconds: of each timed call.
+        milliseconds: of each timed call of one client.
+        served: calls of several clients.
+        seconds: that these took together.
     """
 
     way: str
     candidates: int
     call: Call
     milliseconds: list[float] = field(default_factory=list)
+    served: int = 0
+    seconds: float = 0.0
 
     def ask(self, seconds: float) -> None:
         """Asks once untimed, then until that time is over and at least once."""
@@ -88,24 +94,43 @@ class Cell:
             before = now
         self.milliseconds += taken
 
+    @property
+    def clients(self) -> int:
+        """At once, where several ask; a call of row-wise with many candidates holds gigabytes."""
+        return CLIENTS if self.candidates <= 100 else 1
+
+    def serve(self, seconds: float) -> None:
+        """Has the clients ask, each at least once, until that time is over."""
+        began = time.perf_counter()
+
+        def ask(_: int) -> int:
+            asked = 0
+            while not asked or time.perf_counter() < began + seconds:
+                self.call()
+                asked += 1
+            return asked
+
+        with ThreadPoolExecutor(self.clients) as pool:
+            self.served += sum(pool.map(ask, range(self.clients)))
+        self.seconds += time.perf_counter() - began
+
     def summary(self) -> dict:
-        """Percentiles by the nearest rank, and calls a second.
+        """Percentiles of one client by the nearest rank, and calls a second of several.
 
         Example:
-            >>> cell = Cell("folded", 10, None, [1.0] * 98 + [26.0, 76.0])
+            >>> cell = Cell("folded", 10, None, [1.0] * 98 + [26.0, 76.0], served=50, seconds=2.0)
             >>> [cell.summary()[name] for name in ("p50_ms", "p99_ms", "requests_per_second")]
-            [1.0, 26.0, 500.0]
+            [1.0, 26.0, 25.0]
         """
         p50, p99 = np.percentile(self.milliseconds, (50, 99), method="inverted_cdf").tolist()
-        calls, seconds = len(self.milliseconds), sum(self.milliseconds) / 1000
         return {
             "way": self.way,
             "candidates": self.candidates,
             "p50_ms": p50,
             "p99_ms": p99,
-            "requests_per_second": calls / seconds,
-            "calls": calls,
-            "seconds": seconds,
+            "requests_per_second": self.served / self.seconds,
+            "calls": len(self.milliseconds),
+            "clients": self.clients,
         }
 
 
@@ -221,7 +246,7 @@ def peer_call(client: Client, model: CTRModel, length: int, candidates: int) -> 
 def served(stack: ExitStack, name: str, folder: Path) -> Client:
     """A client of a server of its own, both of which end with the stack."""
     target = stack.enter_context(local_server(name, folder))
-    return stack.enter_context(Client(target, name))
+    return stack.enter_context(Client(target, name, channels=CLIENTS))
 
 
 def measure(name: str, length: int, seconds: float, workspace: Path) -> list[dict]:
@@ -247,6 +272,7 @@ def measure(name: str, length: int, seconds: float, workspace: Path) -> list[dic
             cells += [Cell(PEER, n, peer_call(peer, model, length, n)) for n in CANDIDATES]
         for cell in track(cells * ROUNDS, f"{name}, L = {length}"):
             cell.ask(seconds / ROUNDS)
+            cell.serve(seconds / ROUNDS)
     found = []
     cells.sort(key=lambda cell: (cell.candidates, WAYS.index(cell.way)))
     for n, own in itertools.groupby(cells, key=lambda cell: cell.candidates):
@@ -262,7 +288,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path("workspace"))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--lengths", nargs="+", type=int, choices=LENGTHS, default=list(LENGTHS))
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each way and size")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each way and size, twice")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     # An exception, so that the servers end too.

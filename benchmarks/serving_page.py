@@ -19,11 +19,13 @@ from benchmarks.files import write_csv, write_figure, write_text
 
 LENGTHS = (50, 200)
 ROUNDS = 5
+# At once, for the requests a second: as many as the local server computes at once.
+CLIENTS = 4
 PEER, PEER_OF = "deepctr", "din"
 WAYS = ("folded", "two_step", "item_tower", "row_wise", PEER)
 COLUMNS = (
     "model", "length", "candidates", "way", "p50_ms", "p99_ms", "requests_per_second", "calls",
-    "seconds", "folded_flops", "row_wise_flops", "environment",
+    "clients", "folded_flops", "row_wise_flops", "environment",
 )  # fmt: skip
 # The bars on ratios hold for one size.
 BAR_SIZE = {"candidates": 100, "length": 200}
@@ -120,8 +122,9 @@ def page(rows: Sequence[dict]) -> list[str]:
         f"`python benchmarks/serving.py --workspace workspace`. {rows[0]['environment']}. Random "
         "weights, tables of MovieLens-1M's sizes, one request with L behaviours and N candidates, "
         "all valid, ids as integers. The local server, a process of its own on loopback, is asked "
-        "by one client, one call at a time, on the same cores. `folded` is one call; `two_step` "
-        "the user tower, then the item tower with the state sent back; `item_tower` the latter "
+        "from the same cores: for the latency by one client, one call at a time, for the requests "
+        f"a second by {CLIENTS} at once, with 1,000 candidates by one. `folded` is one call; "
+        "`two_step` the user tower, then the item tower with the state sent back; `item_tower` the latter "
         "alone, as for a further page of a session; `row_wise` one call with the user side tiled "
         "N times; `deepctr` DeepCTR's DIN of the same fields and sizes, exported in its own "
         "environment (TensorFlow 2.15) and asked on such a server, the user tiled: its inputs are "

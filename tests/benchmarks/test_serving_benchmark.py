@@ -2,6 +2,7 @@
 
 import csv
 import doctest
+import threading
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from serving.server import Server
 def row(model, candidates, way, p50=1.0, rate=1.0, length=200, flops=(10, 634)):
     return {
         "model": model, "length": length, "candidates": candidates, "way": way, "p50_ms": p50,
-        "p99_ms": 2 * p50, "requests_per_second": rate, "calls": 1234, "seconds": 10.0,
+        "p99_ms": 2 * p50, "requests_per_second": rate, "calls": 1234, "clients": 4,
         "folded_flops": flops[0], "row_wise_flops": flops[1], "environment": "2 cores of X",
     }  # fmt: skip
 
@@ -46,14 +47,23 @@ def test_the_first_call_of_a_round_is_not_timed():
 
 
 def test_percentiles_are_calls_that_were_made():
-    cell = serving.Cell("folded", 10, None, [float(n) for n in range(200, 0, -1)])
+    cell = serving.Cell("folded", 10, None, [float(n) for n in range(200, 0, -1)], 30, 0.5)
     found = cell.summary()
     assert (found["p50_ms"], found["p99_ms"], found["calls"]) == (100.0, 198.0, 200)
-    # 200 calls in 1 + 2 + ... + 200 = 20,100 milliseconds.
-    assert found["seconds"] == pytest.approx(20.1)
-    assert found["requests_per_second"] == pytest.approx(200 / 20.1)
+    assert found["requests_per_second"] == pytest.approx(60)
     # Of few calls the longest.
-    assert serving.Cell("folded", 10, None, [1.0] * 49 + [5.0]).summary()["p99_ms"] == 5.0
+    assert serving.Cell("folded", 10, None, [1.0] * 49 + [5.0], 1, 1.0).summary()["p99_ms"] == 5.0
+
+
+@pytest.mark.parametrize("candidates, clients", [(100, 4), (1000, 1)])
+def test_several_clients_ask_at_once(candidates, clients):
+    together = threading.Barrier(clients)
+    cell = serving.Cell("folded", candidates, lambda: together.wait(20), [1.0])
+    cell.serve(0.0)
+    cell.serve(0.0)
+    found = cell.summary()
+    assert (cell.served, found["clients"]) == (2 * clients, clients)
+    assert found["requests_per_second"] == pytest.approx(cell.served / cell.seconds)
 
 
 def test_a_line_that_does_not_fit():

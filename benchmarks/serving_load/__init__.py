@@ -1,0 +1,1 @@
+"""The local server under mixed load, with a version swap each minute."""
