@@ -125,11 +125,11 @@ def page(rows: Sequence[dict]) -> list[str]:
         "from the same cores: for the latency by one client, one call at a time, for the requests "
         f"a second by {CLIENTS} at once, with 1,000 candidates by one. `folded` is one call; "
         "`two_step` the user tower, then the item tower with the state sent back; `item_tower` "
-        "the latter alone, as for a further page of a session; `row_wise` one call with the user side tiled "
-        "N times; `deepctr` DeepCTR's DIN of the same fields and sizes, exported in its own "
-        "environment (TensorFlow 2.15) and asked on such a server, the user tiled: its inputs are "
-        "rows of tables, not ids, and it averages the behaviours' ratings. All ways and sizes of a "
-        f"model and L take turns, {ROUNDS} rounds; p99 of fewer than 100 calls is the longest.",
+        "the latter alone, as for a further page of a session; `row_wise` one call with the user "
+        "side tiled N times; `deepctr` DeepCTR's DIN of the same fields and sizes, exported in its "
+        "own environment (TensorFlow 2.15) and asked on such a server, the user tiled: its inputs "
+        "are rows of tables, not ids, and it averages the behaviours' ratings. All ways and sizes "
+        f"of a model and L take turns, {ROUNDS} rounds; p99 of fewer than 100 calls is the longest.",
         "",
         "![latency over candidates](serving.svg)",
         "",
