@@ -129,7 +129,7 @@ def page(rows: Sequence[dict]) -> list[str]:
         "side tiled N times; `deepctr` DeepCTR's DIN of the same fields and sizes, exported in its "
         "own environment (TensorFlow 2.15) and asked on such a server, the user tiled: its inputs "
         "are rows of tables, not ids, and it averages the behaviours' ratings. All ways and sizes "
-        f"of a model and L take turns, {ROUNDS} rounds; p99 of fewer than 100 calls is the longest.",
+        f"of a model and L take turns, {ROUNDS} rounds; p99 of under 100 calls is the longest.",
         "",
         "![latency over candidates](serving.svg)",
         "",
