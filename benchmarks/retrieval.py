@@ -91,7 +91,7 @@ def by_popularity(
     above, tied = [], []
     for item in liked:
         own = liked_before[item]
-        known = item in liked_before
+        known = item in keys
         above.append((counts > own).sum() if known else np.inf)
         tied.append((counts == own).sum() - 1 if known else 0)
     measured = metrics.next_item(above, tied, cutoff)

@@ -246,6 +246,7 @@ def train(workspace: Workspace, progress: bool = True) -> None:
             cutoff = workspace.experiment.model.heads.cutoff
             measured["validator"] = lambda model: RetrievalValidator(model, data, cutoff)
             measured["metrics"] = metrics
+            check_prepared(workspace, "validation")
         with data.naming_corruption("train", "validation"):
             result = run(
                 lambda: initial_model(workspace, data),

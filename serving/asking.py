@@ -135,7 +135,7 @@ class Retrieved:
 
     Args:
         keys: of the items.
-        scores: their logits, (k,).
+        scores: products of the query and the items, (k,).
     """
 
     keys: list[str]
@@ -187,11 +187,8 @@ class Asking:
         schema = self._known_schema
         asked = [spec.name for spec in schema.inputs if spec.side != "candidate"]
         answer = yield from self.predict(None, request_inputs(schema, values, only=asked), version)
-        outputs = answer.outputs
-        if set(outputs) != {CANDIDATE_KEYS.name, SCORES}:
-            raise ValueError(f"{self.model!r} is no candidate index; its outputs: {list(outputs)}")
-        keys = outputs[CANDIDATE_KEYS.name][0]
-        return Retrieved([key.decode() for key in keys], outputs[SCORES][0])
+        keys = answer.outputs[CANDIDATE_KEYS.name][0]
+        return Retrieved([key.decode() for key in keys], answer.outputs[SCORES][0])
 
     def user_state(self, values: Mapping[str, Any], version: int | None) -> Flow[UserState]:
         """The state of a user."""

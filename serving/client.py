@@ -170,7 +170,7 @@ class _Client:
             version: the version asked for.
 
         Raises:
-            ValueError: the model is no candidate index.
+            grpc.RpcError: the model is no candidate index, and lacks candidates.
         """
         return self._run(self._asking.retrieve(values, version), timeout)
 

@@ -90,6 +90,8 @@ class Workers:
             _run(jobs)
             with self._changed:
                 self.computing -= len(jobs)
+            # While this thread waits it would keep them, and so a version that is gone.
+            del jobs
 
     def _take(self) -> list[Job]:
         """The job that has waited longest and those that are run with it; none once stopped."""

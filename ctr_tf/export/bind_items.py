@@ -25,7 +25,7 @@ from ctr_tf.export.versions import new_version
 KEYS_FILE = "item_keys.txt"
 BINDING_FILE = "item_table.json"
 CHECKED = 16
-"""Warm-up requests that are scored before a bound model appears."""
+"""Warm-up requests, the largest ones, that are scored before a bound model appears."""
 TOLERANCE = 1e-5
 
 
@@ -96,7 +96,7 @@ def bind(
         requests = warmup_requests(extra / WARMUP_FILE, keys)
         write_warmup(extra / WARMUP_FILE, bound, requests, output.resolve().name)
         reloaded = load_saved_model(written, encoder.schema)
-        check_scores(reloaded, loaded, requests[:CHECKED], keys, vectors, TOLERANCE)
+        check_scores(reloaded, loaded, requests[-CHECKED:], keys, vectors, TOLERANCE)
         facts = {"unknown": unknown, "items": len(keys), "table": Path(table).name}
         (extra / BINDING_FILE).write_text(json.dumps(facts, indent=2), encoding="utf-8")
         written.rename(output / str(version))

@@ -192,6 +192,9 @@ def warmup_requests(path: Path, keys: list[str]) -> list[dict[str, np.ndarray]]:
     for signature, inputs in read_warmup(path):
         if signature == SERVING:
             shape = inputs[CANDIDATES_MASK].shape
-            inputs[CANDIDATE_KEYS.name] = np.resize(np.array(keys, object), shape)
+            # Even steps through the table, each request from another place on.
+            step = max(1, len(keys) // int(np.prod(shape)))
+            rows = (len(found) + step * np.arange(np.prod(shape, dtype=int))) % len(keys)
+            inputs[CANDIDATE_KEYS.name] = np.array(keys, object)[rows].reshape(shape)
             found.append(inputs)
     return found

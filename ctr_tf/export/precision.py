@@ -139,9 +139,10 @@ def served_model(model: CTRModel, config: ExportConfig) -> CTRModel:
 
 
 def _dense(model: CTRModel) -> list[keras.Variable]:
-    """All variables but those of tables."""
+    """All variables but those of tables and those that training alone reads."""
     tables = model.embedder.tables
     others = [*(tables.weights if tables else ()), *model.embedder.vectors.values()]
+    others += [weight for layer in model.batch_loss_layers for weight in layer.weights]
     return [v for v in model.variables if not any(v is other for other in others)]
 
 

@@ -65,15 +65,16 @@ def in_batch_softmax(
 ) -> Tensor:
     """-log softmax of each positive among all items of the batch.
 
-    Yi et al. 2019, RecSys, section 3.2: scores less log Q, with Q the probability that the
-    batch holds an item, so that frequent items are not thought worse for being negatives more
-    often. Where another one is the same item as the positive, it is no negative.
+    Yi et al. 2019, RecSys, section 3.2: scores less log Q, so that frequent items are not thought
+    worse for being negatives more often. Q is the probability that the batch holds an item; each
+    item then counts once, however often the batch has it. What is the same item as the positive is
+    no negative.
 
     Args:
         scores: of each of the batch's items for the request of each positive, (P, C).
         items: what each is, (C,).
         positive: which of them the positive is, (P,).
-        log_q: of each item, (C,); None for no correction.
+        log_q: of each item, (C,); None for no correction: an item counts as often as it comes.
 
     Returns:
         (P,).
@@ -83,11 +84,12 @@ def in_batch_softmax(
         >>> round(float(in_batch_softmax(scores, items, ops.array([0]))[0]), 4)
         0.6931
     """
+    is_own = ops.arange(ops.shape(items)[0])[None, :] == positive[:, None]
+    negative = items[None, :] != ops.take(items, positive)[:, None]
     if log_q is not None:
         scores = scores - log_q[None, :]
-    own = ops.take(items, positive)
-    same = items[None, :] == own[:, None]
-    is_own = ops.arange(ops.shape(items)[0])[None, :] == positive[:, None]
-    allowed = ops.where(same & ~is_own, NONE, scores)
+        came_before = ops.tril(items[:, None] == items[None, :], -1)
+        negative = negative & ~ops.any(came_before, axis=1)[None, :]
+    allowed = ops.where(is_own | negative, scores, NONE)
     of_own = ops.sum(ops.where(is_own, scores, 0.0), axis=1)
     return ops.logsumexp(allowed, axis=1) - of_own

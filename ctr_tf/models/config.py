@@ -19,7 +19,7 @@ class ModelConfig(Config):
         user_context: context features that the user tower reads; the exported user state then
             depends on them.
         heads: what stands between the body's representation and the tasks' outputs, by `kind`:
-            binary, shared_bottom, mmoe, ple or esmm.
+            binary, shared_bottom, mmoe, ple, esmm or in_batch_softmax.
     """
 
     name: str

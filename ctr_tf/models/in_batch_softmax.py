@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class InBatchSoftmaxConfig(Config):
     """Each positive against all positives of its batch, with log-Q correction.
 
+    For a factorised architecture, whose logits of all items are one product. What such a model
+    exports as probabilities is the logistic function of its logits, whose order alone counts.
+
     Args:
         log_q: whether scores are corrected for how often an item is in a batch.
         cutoff: k of HR@k and NDCG@k in validation, see `RetrievalValidator`.
@@ -60,10 +63,10 @@ class InBatchSoftmax:
     """The softmax cross-entropy of each positive among the positives of its batch.
 
     Yi et al. 2019, RecSys, section 3.2; see `ctr_tf.losses.softmax.in_batch_softmax`. The items of
-    a batch are those with a positive label of any task; each is encoded once, and every request
-    scores all of them by the model's own towers: any architecture can be trained so. Of a batch
-    that several replicas share each takes its part's items. A candidate without a positive label
-    has no loss, so that the mean loss of an impression is that of a positive times their share.
+    a batch are those with a positive label of any task, also where an impression weighs nothing;
+    each is encoded once. Several replicas, and accumulated batches, each take the items of their
+    part. A candidate without a positive label has no loss, so that the mean loss of an impression
+    is that of a positive times their share.
 
     Args:
         config: see `InBatchSoftmaxConfig`.
@@ -100,27 +103,23 @@ class InBatchSoftmax:
             spec.name: layers.chosen(features[spec.name], pooled)[None]
             for spec in model.item_inputs
         }
-        vectors = model.item_encoder(own, training=training)
+        vectors = model.item_encoder(own, training=training)[0]
         weight = ops.sum(ops.cast(mask, "float32"), axis=1)
         users = {spec.name: features[spec.name] for spec in model.user_inputs}
         state = model.user_tower(users, weight, training=training)
-        shown = own[CANDIDATES_MASK]
-        scores = model.encoded_item_tower(state, features, vectors, shown, training=training)
+        query = model.query_tower(state, features, training=training)
         items = own[self.item][0]
         log_q = None
         if self.frequency is not None and training:
             log_q = ops.log(self.frequency(items))
-        place = (
-            ops.reshape(
-                ops.cumsum(ops.cast(ops.reshape(pooled, (-1,)), "int32")), ops.shape(pooled)
-            )
-            - 1
-        )
+        place = ops.cumsum(ops.cast(ops.reshape(pooled, (-1,)), "int32")) - 1
+        place = ops.reshape(place, ops.shape(pooled))
         request = ops.broadcast_to(ops.arange(ops.shape(mask)[0])[:, None], ops.shape(mask))
         found = {}
         for task, positive in positives.items():
-            of_each = ops.take(scores[task], layers.chosen(request, positive), axis=0)
-            loss = in_batch_softmax(of_each, items, layers.chosen(place, positive), log_q)
+            asked = ops.take(query, layers.chosen(request, positive), axis=0)
+            scores = ops.matmul(asked, ops.transpose(vectors))
+            loss = in_batch_softmax(scores, items, layers.chosen(place, positive), log_q)
             found[task] = layers.placed(loss, positive)
         return found
 

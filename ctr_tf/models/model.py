@@ -136,10 +136,12 @@ class CTRModel(keras.Model):
         candidates = self._multiplied(candidates, training)
         return self._outputs_of(state, of_context, candidates, training)
 
-    def query_tower(self, state: State, context: dict[str, Tensor]) -> Tensor:
+    def query_tower(
+        self, state: State, context: dict[str, Tensor], training: bool = False
+    ) -> Tensor:
         """What a factorised model multiplies the vectors of `item_encoder` with, (B, E)."""
         (of_context,) = self.embedder.embed(self.embedder.context(context))
-        return self.body.query(state, of_context, training=False)
+        return self.body.query(state, of_context, training)
 
     @cached_property
     def item_encoding(self) -> ItemEncoding:
@@ -163,28 +165,19 @@ class CTRModel(keras.Model):
         return self.item_encoding.pack(self._multiplied(candidates, training))
 
     def encoded_item_tower(
-        self,
-        state: State,
-        context: dict[str, Tensor],
-        vectors: Tensor,
-        mask: Tensor,
-        training: bool = False,
+        self, state: State, context: dict[str, Tensor], vectors: Tensor, mask: Tensor
     ) -> Outputs:
         """What `item_tower` says of candidates of which `item_encoder` made these vectors.
 
         Args:
             state: of `user_tower`.
             context: context features.
-            vectors: (B, N, E), or (1, N, E) of items that every request scores.
-            mask: (B, N) or (1, N), True where there is a candidate.
-            training: whether batch statistics and dropout are of training.
+            vectors: (B, N, E).
+            mask: (B, N), True where there is a candidate.
         """
         (of_context,) = self.embedder.embed(self.embedder.context(context))
-        if vectors.shape[0] == 1 and not self.body.factorised:
-            requests = ops.shape(next(iter(state.values())))[0]
-            vectors, mask = (ops.repeat(part, requests, axis=0) for part in (vectors, mask))
         candidates = self.item_encoding.unpack(vectors, mask)
-        return self._outputs_of(state, of_context, candidates, training)
+        return self._outputs_of(state, of_context, candidates, training=False)
 
     def _multiplied(self, candidates: CandidateSide, training: bool) -> CandidateSide:
         """With what the body makes of the candidates alone."""

@@ -21,9 +21,12 @@ def check_model(schema: Schema, config: ModelConfig) -> None:
             heads.
     """
     config.heads.check(list(schema.tasks))
+    body = registry.get(config.name).body
     if isinstance(config.heads, InBatchSoftmaxConfig):
         item_feature(schema)
-    body = registry.get(config.name).body
+        if not body.factorised:
+            rule = f"in_batch_softmax needs a factorised model such as two_tower, not {config.name}"
+            raise SettingError(("model", "heads", "kind"), rule)
     embedding = body.embedding(config, schema)
     widths = embedded_widths(schema, embedding, body.one_width, config.user_context)
     body.check(config, widths)

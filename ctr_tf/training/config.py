@@ -21,7 +21,8 @@ class EarlyStoppingConfig(Config):
     """Stopping when a validation metric no longer improves.
 
     Args:
-        metric: `loss`, or `auc` / `gauc` (of the first task), or `<task>_auc` / `<task>_gauc`.
+        metric: `loss`, or `auc` / `gauc` (of the first task), or `<task>_auc` / `<task>_gauc`;
+            `ndcg`, `hr` or `mrr` where validation ranks items.
         patience: validations without improvement before training stops.
         min_delta: the least improvement that counts.
     """

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from ctr_tf import metrics
 from ctr_tf.data.input import Input
 from ctr_tf.models.srp4ctr.history_model import HistoryModel
 from ctr_tf.schema import CANDIDATES_MASK
-from ctr_tf.training.validation import Validation
+from ctr_tf.training.validation import Validation, ranked
 
 
 class NextItemValidator:
@@ -41,13 +40,9 @@ class NextItemValidator:
         Raises:
             FloatingPointError: a score is not finite.
         """
-        found = [[part.numpy() for part in self._compiled(b["features"])] for b in self.batches]
-        above, tied, finite = (np.concatenate(part) for part in zip(*found))
-        if not finite.all():
-            raise FloatingPointError("a score of a next item is not finite")
-        measured = metrics.next_item(above, tied, self.cutoff)
-        self.reasons = {n: m.reason for n, m in measured.items() if m.value is None}
-        return Validation({name: m.value for name, m in measured.items()}, self.reasons)
+        found = ranked((self._compiled(b["features"]) for b in self.batches), self.cutoff)
+        self.reasons = found.reasons
+        return found
 
     def _ranks(self, features: dict) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         scores = self.model.next_item(features)

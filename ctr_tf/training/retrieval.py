@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from ctr_tf import metrics
 from ctr_tf.data.catalogue import read_catalogue
 from ctr_tf.data.input import Input
 from ctr_tf.data.raw_inputs import request_inputs
 from ctr_tf.models.model import CTRModel
 from ctr_tf.schema import CANDIDATES_MASK
-from ctr_tf.training.validation import Validation
+from ctr_tf.training.validation import Validation, ranked
 
-ITEMS_AT_ONCE = 4096
+ITEMS_AT_ONCE = 16384
+"""Bounds what ranking holds: so many scores of each positive of a batch."""
 PARTS = ("features", "labels", "weights", "ids")
 
 
@@ -24,7 +24,7 @@ class RetrievalValidator:
     the catalogue has not is a miss.
 
     Args:
-        model: whose scores rank.
+        model: factorised.
         data: with a catalogue.
         cutoff: k.
         split: whose positives.
@@ -59,7 +59,7 @@ class RetrievalValidator:
             -1,
         )
         spec = [self.batches.element_spec[part] for part in PARTS]
-        vectors = tf.TensorSpec((1, len(catalogue), model.item_encoding.width))
+        vectors = tf.TensorSpec((len(catalogue), model.item_encoding.width))
         self._compiled = tf.function(self._ranks, input_signature=[*spec, vectors])
 
     def __call__(self) -> Validation:
@@ -68,34 +68,34 @@ class RetrievalValidator:
         Raises:
             FloatingPointError: a score is not finite.
         """
-        vectors = tf.concat(
-            [tf.cast(self.model.item_encoder(items), tf.float32) for items in self.items], axis=1
+        encoded = [self.model.item_encoder(items)[0] for items in self.items]
+        vectors = tf.cast(tf.concat(encoded, axis=0), tf.float32)
+        found = ranked(
+            (self._compiled(*(batch[part] for part in PARTS), vectors) for batch in self.batches),
+            self.cutoff,
         )
-        found = []
-        for batch in self.batches:
-            ranks = self._compiled(*(batch[part] for part in PARTS), vectors)
-            found.append([part.numpy() for part in ranks])
-        above, tied, finite = (np.concatenate(part) for part in zip(*found))
-        if not finite.all():
-            raise FloatingPointError("a score of an item is not finite")
-        measured = metrics.next_item(above, tied, self.cutoff)
-        self.reasons = {n: m.reason for n, m in measured.items() if m.value is None}
-        return Validation({name: m.value for name, m in measured.items()}, self.reasons)
+        self.reasons = found.reasons
+        return found
 
     def _ranks(
         self, features: dict, labels: dict, weights: dict, ids: dict, vectors: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         model, mask = self.model, features[CANDIDATES_MASK]
         state = model.user_tower({spec.name: features[spec.name] for spec in model.user_inputs})
-        vectors = tf.cast(vectors, model.compute_dtype)
-        there = tf.ones(tf.shape(vectors)[:2], tf.bool)
-        scores = model.encoded_item_tower(state, features, vectors, there)[self.task]
         positive = mask & (labels[self.task] > 0) & (weights[self.task] > 0)
-        of_each = tf.gather(scores, tf.where(positive)[:, 0])
+        query = tf.gather(model.query_tower(state, features), tf.where(positive)[:, 0])
         place = self.places.lookup(tf.boolean_mask(ids["items"], positive))
         known = place >= 0
-        own = tf.gather(of_each, tf.maximum(place, 0), batch_dims=1)[:, None]
-        above = tf.reduce_sum(tf.cast(of_each > own, tf.float32), axis=1)
-        tied = tf.reduce_sum(tf.cast(of_each == own, tf.int32), axis=1) - 1
-        finite = tf.reduce_all(tf.math.is_finite(of_each), axis=1)
+        own = tf.reduce_sum(query * tf.gather(vectors, tf.maximum(place, 0)), axis=1)
+        others = tf.range(vectors.shape[0])
+        above, tied = tf.zeros_like(own), tf.zeros_like(place)
+        for first in range(0, vectors.shape[0], ITEMS_AT_ONCE):
+            scores = tf.matmul(query, vectors[first : first + ITEMS_AT_ONCE], transpose_b=True)
+            # A product of two matrices may round otherwise than one of two rows.
+            its_own = others[None, first : first + ITEMS_AT_ONCE] == place[:, None]
+            scores = tf.where(its_own, own[:, None], scores)
+            above += tf.reduce_sum(tf.cast(scores > own[:, None], tf.float32), axis=1)
+            tied += tf.reduce_sum(tf.cast((scores == own[:, None]) & ~its_own, tf.int32), axis=1)
+        finite = tf.reduce_all(tf.math.is_finite(query), axis=1)
+        finite &= tf.reduce_all(tf.math.is_finite(vectors))
         return tf.where(known, above, np.inf), tf.where(known, tied, 0), finite

@@ -44,9 +44,10 @@ class TrainStep:
 
     The loss is sum_t w_t (sum of weights * losses) / (sum of weights), with both sums over all
     candidates of all replicas and of all accumulated batches, plus the regularisers once: a step
-    equals that of one device with one large batch. Batch statistics are of a batch over all
-    replicas; accumulated batches each have their own. Gradients of embedding tables stay
-    `tf.IndexedSlices`: of each row that a step touches there is one, summed.
+    equals that of one device with one large batch, but for losses among the items of a batch. Batch
+    statistics are of a batch over all replicas; accumulated batches each have their own. Gradients
+    of embedding tables stay `tf.IndexedSlices`: of each row that a step touches there is one,
+    summed.
 
     Args:
         model: built under `strategy`; it has `tasks`, `losses_of` and an `embedder` with tables.

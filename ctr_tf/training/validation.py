@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,26 @@ class Validation:
 
     values: dict[str, float | None]
     reasons: dict[str, str]
+
+
+def ranked(found: Iterable[Sequence[tf.Tensor]], cutoff: int) -> Validation:
+    """HR@k, NDCG@k and MRR of ranks.
+
+    Args:
+        found: parts of a split: items above each target and items tied with it, as
+            `metrics.next_item` takes them, and whether the target's scores are finite.
+        cutoff: k.
+
+    Raises:
+        FloatingPointError: a score is not finite.
+    """
+    parts = [[part.numpy() for part in each] for each in found]
+    above, tied, finite = (np.concatenate(part) for part in zip(*parts))
+    if not finite.all():
+        raise FloatingPointError("a score of a ranked item is not finite")
+    measured = metrics.next_item(above, tied, cutoff)
+    reasons = {name: m.reason for name, m in measured.items() if m.value is None}
+    return Validation({name: m.value for name, m in measured.items()}, reasons)
 
 
 class Validator:

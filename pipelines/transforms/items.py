@@ -80,7 +80,7 @@ class ReadItems(beam.DoFn):
             found = json.loads(line)
             key = found["item_id"]
             if not isinstance(key, str) or not key or "\n" in key or "\r" in key:
-                raise ValueError(f"item_id must be a text of one line, got {key!r}")
+                raise ValueError("item_id must be a text of one line")
             features = {name: found["features"][name] for name in self._names}
             # So that one item's values are not an error of a whole batch.
             request_inputs(self._schema, {n: [x] for n, x in features.items()}, only=self._names)

@@ -29,11 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--k", type=int, default=500, help="items of an answer")
     given = parser.parse_args(arguments)
     start_tensorflow()
+    import tensorflow as tf
+
     from serving.candidate_index.build import build
 
     try:
         print(build(given.export, given.table, given.output, given.kind, given.k))
-    except (ValueError, OSError, UnavailableError) as error:
+    except (ValueError, OSError, UnavailableError, tf.errors.OpError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

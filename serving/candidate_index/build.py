@@ -21,6 +21,8 @@ from serving.asking import SCORES
 from serving.candidate_index.top_k import Kind, UnavailableError, top_k_layer
 
 INDEX_FILE = "candidate_index.json"
+LEAST_FOUND = 0.8
+"""Of the best items, by an index that is not exact."""
 
 
 def build(
@@ -34,7 +36,8 @@ def build(
     """Writes `output/<version>/`, which appears once a reload of it finds the best items.
 
     Its `serving_default` takes user side and context, and gives `candidate_keys` (B, k), strings,
-    and `scores` (B, k), the logits, best first. `assets.extra/` has the schema, warm-up requests
+    and `scores` (B, k), best first: the products of query and items, which are the logits less the
+    bias of the head. `assets.extra/` has the schema, warm-up requests
     and `candidate_index.json`: kind, k, items, the table's version, and the share of the true best
     k that the warm-up requests were given.
 
@@ -53,7 +56,7 @@ def build(
         ItemTableError: the table is of another export, empty or damaged.
         ValueError: the model is not factorised, `k` is below 1, the version exists, or `output` is
             the folder of the export.
-        UnavailableError: see `top_k_layer`; or an exact index that is not.
+        UnavailableError: see `top_k_layer`; or the index does not find enough of the best items.
     """
     export, output = Path(export), Path(output)
     if k < 1:
@@ -73,9 +76,9 @@ def build(
     version = new_version(output, version)
     index = CandidateIndex(loaded, top_k_layer(kind, keys, vectors, k), k)
     asked = read_warmup(export / "assets.extra" / WARMUP_FILE)
-    # The same behaviours come with candidates of every number, of which it has none.
-    requests = {_shapes(inputs): inputs for name, inputs in asked if name == QUERY_TOWER}
-    requests = list(requests.values())
+    # The same request comes with candidates of every number, of which it has none.
+    distinct = {_content(inputs): inputs for name, inputs in asked if name == QUERY_TOWER}
+    requests = list(distinct.values())
     hidden = output / f".writing-{version}-{os.getpid()}"
     try:
         hidden.mkdir(parents=True)
@@ -87,9 +90,13 @@ def build(
         shutil.copyfile(export / "assets.extra" / "schema.json", extra / "schema.json")
         write_warmup(extra / WARMUP_FILE, index, requests, output.resolve().name)
         reloaded = load_saved_model(hidden, encoder.schema)
-        found = _share_found(reloaded, loaded, requests, vectors, k)
-        if kind != "scann" and found < 1:
-            raise UnavailableError(f"{kind} found {found:.4f} of the best items, which is a defect")
+        found = _share_found(reloaded, loaded, requests, keys, vectors)
+        least = LEAST_FOUND if kind == "scann" else 1.0
+        if found < least:
+            raise UnavailableError(
+                f"{kind} found {found:.4f} of the best items of the export's warm-up requests, "
+                f"less than {least:g}"
+            )
         facts = {"kind": kind, "k": k, "items": len(keys), "table": Path(table).name}
         facts |= {"encoder": encoder.fingerprint, "found": found}
         (extra / INDEX_FILE).write_text(json.dumps(facts, indent=2), encoding="utf-8")
@@ -130,18 +137,26 @@ class CandidateIndex(tf.Module):
         return {CANDIDATE_KEYS.name: keys, SCORES: scores}
 
 
-def _shapes(inputs: dict[str, np.ndarray]) -> tuple:
-    return tuple((name, value.shape) for name, value in sorted(inputs.items()))
+def _content(inputs: dict[str, np.ndarray]) -> str:
+    return repr(sorted((name, value.tolist()) for name, value in inputs.items()))
 
 
-def _share_found(index, export, requests: list[dict], vectors: np.ndarray, k: int) -> float:
-    """The share of the answers' scores that are among the k largest, but for rounding."""
+def _share_found(
+    index, export, requests: list[dict], keys: list[str], vectors: np.ndarray
+) -> float:
+    """The share of the answers that are among the best items and have the score that they claim."""
+    rows = {key: row for row, key in enumerate(keys)}
     good = total = 0
     for request in requests:
         inputs = {name: tf.constant(value) for name, value in request.items()}
         every = export.signatures[QUERY_TOWER](**inputs)[QUERY].numpy() @ vectors.T
-        least = np.partition(every, -k, axis=1)[:, -k, None]
-        found = index.signatures[SERVING](**inputs)[SCORES].numpy()
-        good += (found >= least - 1e-5 * np.abs(every).max()).sum()
+        answer = index.signatures[SERVING](**inputs)
+        found = answer[SCORES].numpy()
+        named = answer[CANDIDATE_KEYS.name].numpy()
+        named = np.array([[rows[key.decode()] for key in own] for own in named])
+        least = np.partition(every, -found.shape[1], axis=1)[:, -found.shape[1], None]
+        rounding = 1e-5 * np.abs(every).max()
+        true = np.abs(np.take_along_axis(every, named, axis=1) - found) <= rounding
+        good += (true & (found >= least - rounding)).sum()
         total += found.size
     return float(good / total)

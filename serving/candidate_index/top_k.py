@@ -77,9 +77,13 @@ def _factorized_top_k(kind: Kind) -> ModuleType:
             raise UnavailableError(
                 f"ScaNN cannot be used with TensorFlow {tf.__version__}: {error}"
             ) from error
-    elif "tensorflow_recommenders" not in sys.modules:
+    hidden = kind != "scann" and "scann" not in sys.modules
+    if hidden:
         # One that does not load would take TensorFlow Recommenders with it.
-        sys.modules.setdefault("scann", None)
-    from tensorflow_recommenders.layers import factorized_top_k
-
+        sys.modules["scann"] = None
+    try:
+        from tensorflow_recommenders.layers import factorized_top_k
+    finally:
+        if hidden:
+            del sys.modules["scann"]
     return factorized_top_k

@@ -8,11 +8,11 @@ from benchmarks.retrieval import by_popularity, page
 
 
 def test_ranks_by_popularity():
-    # a and c tie for the second place; d was never liked in training.
-    before = Counter({"b": 5, "a": 2, "c": 2})
-    found = by_popularity(["a", "b", "c", "e"], before, ["b", "c", "d"], 2)
-    assert found["hr"] == pytest.approx((1 + 0.5 + 0) / 3)
-    assert found["mrr"] == pytest.approx((1 + (1 / 2 + 1 / 3) / 2) / 3)
+    # a and c tie for the second place; e was never liked in training, d is not in the catalogue.
+    before = Counter({"b": 5, "a": 2, "c": 2, "d": 9})
+    found = by_popularity(["a", "b", "c", "e"], before, ["b", "c", "d", "e"], 2)
+    assert found["hr"] == pytest.approx((1 + 0.5 + 0 + 0) / 4)
+    assert found["mrr"] == pytest.approx((1 + (1 / 2 + 1 / 3) / 2 + 0 + 1 / 4) / 4)
 
 
 def test_the_page():

@@ -111,6 +111,16 @@ def test_lower_precision_needs_no_other_kernels_and_one_gather_a_stack(
     assert len(gathers) == len(model.embedder.tables.stacks)
 
 
+@pytest.mark.parametrize("tables, dense", [("int8", "float32"), ("float16", "bfloat16")])
+def test_what_training_alone_reads_is_left_out(tmp_path, tables, dense):
+    model, preprocessor = build(tmp_path, "two_tower", SCHEMAS["both"])
+    served = served_model(model, ExportConfig(tables=tables, dense=dense))
+    raw = request(model.schema, 5, 3, 4, 3)
+    found, expected = (score_in_process(m, preprocessor, raw) for m in (served, model))
+    np.testing.assert_allclose(found["click"], expected["click"], atol=0.1)
+    assert np.abs(found["click"] - expected["click"]).max() > 1e-6
+
+
 @pytest.mark.parametrize("dense", ["float16", "bfloat16"])
 def test_dense_weights_are_stored_and_computed_in_half_precision(tmp_path, dense):
     model, preprocessor = build(tmp_path, "din", SCHEMAS["both"])

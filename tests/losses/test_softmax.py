@@ -24,6 +24,15 @@ def test_frequent_items_count_less():
     np.testing.assert_allclose(found, [-np.log(8 / 15)], rtol=1e-6)
 
 
+def test_with_q_each_item_counts_once():
+    # Item 6 comes twice; whichever of its scores is taken, they are the same item's.
+    scores, log_q = np.log([[1.0, 2.0, 2.0, 4.0]]), np.log([1.0, 0.5, 0.5, 1.0])
+    items = [5, 6, 6, 7]
+    np.testing.assert_allclose(losses(scores, items, [0], log_q), [np.log(9)], rtol=1e-6)
+    np.testing.assert_allclose(losses(scores, items, [2], log_q), [np.log(9 / 4)], rtol=1e-6)
+    np.testing.assert_allclose(losses(scores, items, [0]), [np.log(9)], rtol=1e-6)
+
+
 def test_the_same_item_is_no_negative():
     found = losses(np.log([[1.0, 2.0, 5.0]] * 2), [7, 6, 7], [0, 2])
     np.testing.assert_allclose(found, -np.log([1 / 3, 5 / 7]), rtol=1e-6)

@@ -5,6 +5,7 @@ import gzip
 import json
 import sys
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -160,7 +161,7 @@ def test_a_ranking_model_is_no_index(exported, tmp_path):
     try:
         with Client(f"127.0.0.1:{server.port}", "towers", SCHEMA) as client:
             assert "query" in client.metadata()["query_tower"]["outputs"]
-            with pytest.raises(Exception, match="missing inputs: .*item_id"):
+            with pytest.raises(grpc.RpcError, match="missing inputs: .*item_id"):
                 client.retrieve(VALUES)
     finally:
         server.stop()

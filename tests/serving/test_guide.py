@@ -48,7 +48,7 @@ ELSEWHERE = {
 
 
 def blocks(text):
-    """Commands, a line each, and Python, in order; Python that is indented goes on with the last."""
+    """Commands, a line each, and Python, in order; what is indented goes on with the last."""
     found, python = [], ""
     for part in re.split(r"(```python\n.*?```)", text, flags=re.S):
         if part.startswith("```python"):

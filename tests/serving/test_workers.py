@@ -152,6 +152,23 @@ def test_one_that_fails_fails_alone(model):
     workers.stop()
 
 
+def test_a_thread_that_waits_keeps_nothing(model):
+    workers = started(model, batch_candidates=0)
+    model.go.set()
+    done = job(model, 1)
+    kept = weakref.ref(done)
+    workers.submit(done)
+    scores([done])
+    del done
+    for _ in range(200):
+        gc.collect()
+        if kept() is None:
+            break
+        threading.Event().wait(0.05)
+    assert kept() is None
+    workers.stop()
+
+
 def test_stopping_cancels_what_waits(model):
     workers = started(model, batch_candidates=0)
     waiting = job(model, 1)

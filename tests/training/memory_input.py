@@ -12,11 +12,12 @@ from ctr_tf.data.manifest import ManifestError
 from ctr_tf.models.behaviour.din import DINConfig
 from ctr_tf.models.interaction.dcn_v2 import DCNV2Config
 from ctr_tf.models.model import CTRModel
+from ctr_tf.models.retrieval.two_tower import TwoTowerConfig
 from ctr_tf.schema import Schema
 
 ITEMS, USERS, LENGTH = 40, 12, 5
 SCHEMA = Schema(
-    keys={"user": "user_id", "time": "time"},
+    keys={"user": "user_id", "time": "time", "item": "item_id"},
     features={"item_id": {"kind": "categorical"}, "age": {"kind": "numeric", "side": "user"}},
     sequences={"history": {"attributes": {"item_id": {}}}},
     tasks={"click": {"column": "click"}},
@@ -137,3 +138,9 @@ def dcn(l2=0.0, width=4, rows=ITEMS):
     """A small DCN-v2, which has no batch statistics."""
     config = DCNV2Config(embedding={"width": width, "l2": l2}, units=[8], cross_layers=1)
     return CTRModel(SCHEMA, config, {"item_id": rows})
+
+
+def two_tower():
+    """A small retrieval model, trained by in-batch softmax with log-Q correction."""
+    config = TwoTowerConfig(embedding={"width": 4}, units=[8], width=4)
+    return CTRModel(SCHEMA, config, {"item_id": ITEMS})

@@ -12,6 +12,7 @@ from ctr_tf.config import load
 from ctr_tf.models.model import CTRModel
 from ctr_tf.models.retrieval.two_tower import TwoTowerConfig
 from ctr_tf.schema import Schema
+from ctr_tf.training import retrieval
 from ctr_tf.training.retrieval import RetrievalValidator
 from ctr_tf.yaml_source import ConfigError
 from tests.cases import small_config
@@ -71,10 +72,11 @@ def data(batch, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["two_tower", "dcn_v2"])
-def test_each_positive_among_all_items(name, data, batch, rng):
+@pytest.mark.parametrize("at_once", [16384, 5])
+def test_each_positive_among_all_items(at_once, data, batch, rng, monkeypatch):
+    monkeypatch.setattr(retrieval, "ITEMS_AT_ONCE", at_once)
     # All units of a narrow ReLU can be inactive, and items then tie.
-    config = small_config(name, heads={"kind": "in_batch_softmax"}, activation="tanh")
+    config = small_config("two_tower", heads={"kind": "in_batch_softmax"}, activation="tanh")
     model = randomise(CTRModel(SCHEMA, config, {"item_id": ITEMS + 2}), rng)
     found = RetrievalValidator(model, data, cutoff=3)().values
     every = np.broadcast_to(np.arange(1, ITEMS + 1, dtype="int32"), (3, ITEMS))
@@ -93,7 +95,7 @@ def test_each_positive_among_all_items(name, data, batch, rng):
 def test_a_score_that_is_no_number(data):
     model = CTRModel(SCHEMA, TwoTowerConfig(units=[4], width=2), {"item_id": ITEMS + 2})
     model.body.query_vector.bias.assign([np.nan, 0])
-    with pytest.raises(FloatingPointError, match="a score of an item is not finite"):
+    with pytest.raises(FloatingPointError, match="a score of a ranked item is not finite"):
         RetrievalValidator(model, data, cutoff=3)()
 
 
@@ -110,6 +112,8 @@ def test_no_catalogue(data, tmp_path):
         (["prepare.items=null"], "prepare.items: in_batch_softmax is validated on all items"),
         (["schema.keys.item=null", "prepare.items=null"], "tells items apart by the candidate"),
         (["train.early_stopping={metric: auc}"], "no metric 'auc'; metrics: ndcg, hr, mrr"),
+        (["model.name=dcn_v2", "model.heads={kind: in_batch_softmax}"], "needs a factorised model"),
+        (["model.activation=dice"], "two_tower encodes each item alone, and dice counts"),
         (["model.heads={kind: mmoe}"], "two_tower has a logit alone, which 'mmoe' cannot read"),
     ],
 )

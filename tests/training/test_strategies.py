@@ -7,7 +7,7 @@ import pytest
 from ctr_tf.training.config import TrainConfig
 from ctr_tf.training.strategy import make_strategy
 from ctr_tf.training.train import train
-from tests.training.memory_input import MemoryInput, din
+from tests.training.memory_input import MemoryInput, din, two_tower
 from tests.training.processes import finish, history, start, weights
 
 # The last batch of the epoch holds one request: one of two replicas gets none.
@@ -79,6 +79,18 @@ def test_two_worker_processes_equal_one_device_on_the_same_global_batch(tmp_path
 def test_two_mirrored_replicas_equal_one_device(tmp_path, one_device):
     finish(start(tmp_path, {"config": CONFIG, "model": "din", "data": DATA, "replicas": 2}))
     check_equal(tmp_path, 0, one_device)
+
+
+def test_in_batch_softmax_on_two_replicas(tmp_path):
+    finish(start(tmp_path, {"config": CONFIG, "model": "two_tower", "data": DATA, "replicas": 2}))
+    found = dict(zip([v.path for v in two_tower().variables], weights(tmp_path, 0), strict=True))
+    assert all(np.isfinite(value).all() for value in found.values())
+    # Four batches, of each of which the first replica counts its share.
+    assert found["two_tower/frequency/batch"] == 4
+    gaps, last = found["two_tower/frequency/gaps"], found["two_tower/frequency/last"]
+    assert 0 < gaps.sum() <= 25 * 4 and last.max() in (3, 4)
+    assert (found["two_tower/frequency/mean_gap"][gaps > 0] >= 1).all()
+    assert [loss for split, _, loss in losses(tmp_path) if split == "train"][0] > 0
 
 
 def test_unknown_strategy():

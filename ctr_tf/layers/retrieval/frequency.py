@@ -17,8 +17,9 @@ class ItemFrequency(keras.layers.Layer):
     n-th gap is max(`rate`, 1 / n): its first gaps are averaged alike, so that B does not depend on
     a first value, which rare items would never forget.
 
-    Batches of all replicas count as one. Rows of the item's embedding table stand for items, as
-    the paper's hashes do.
+    Of several replicas, which share each batch, the first one's shares are counted; an item that it
+    has not met yet has the gap from the beginning. Rows of the item's embedding table stand for
+    items, as the paper's hashes do.
 
     Args:
         rows: of the items' table.
@@ -39,24 +40,24 @@ class ItemFrequency(keras.layers.Layer):
         kept = {"initializer": "zeros", "trainable": False, "autocast": False}
         kept["aggregation"] = "only_first_replica"
         self.batch = self.add_weight(name="batch", shape=(), dtype="int64", **kept)
-        self.last = self.add_weight(name="last", shape=(rows,), dtype="int64", **kept)
-        self.gaps = self.add_weight(name="gaps", shape=(rows,), dtype="int64", **kept)
-        self.mean_gap = self.add_weight(name="mean_gap", shape=(rows,), dtype="float32", **kept)
+        # Whole numbers too: integers of a GPU are scattered on the CPU.
+        kept |= {"shape": (rows,), "dtype": "float32"}
+        self.last = self.add_weight(name="last", **kept)
+        self.gaps = self.add_weight(name="gaps", **kept)
+        self.mean_gap = self.add_weight(name="mean_gap", **kept)
         self.built = True
 
     def call(self, items: Tensor) -> Tensor:
-        every = items
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            every = replica.all_gather(items, axis=0)
-        distinct, _ = tf.unique(every)
+        distinct, _ = tf.unique(items)
         batch = self.batch.value + 1
+        now = tf.cast(batch, "float32")
         gaps = tf.gather(self.gaps.value, distinct) + 1
-        gap = tf.cast(batch - tf.gather(self.last.value, distinct), "float32")
         mean = tf.gather(self.mean_gap.value, distinct)
-        mean += tf.maximum(self.rate, 1.0 / tf.cast(gaps, "float32")) * (gap - mean)
-        last = tf.fill(tf.shape(distinct), batch)
+        gap = now - tf.gather(self.last.value, distinct)
+        mean += tf.maximum(self.rate, 1 / gaps) * (gap - mean)
+        last = tf.fill(tf.shape(distinct), now)
         for variable, values in ((self.last, last), (self.gaps, gaps), (self.mean_gap, mean)):
             variable.value.scatter_update(tf.IndexedSlices(values, distinct))
         self.batch.assign(batch)
-        return 1.0 / tf.gather(self.mean_gap.value, items)
+        found = tf.gather(self.mean_gap.value, items)
+        return 1 / tf.where(found > 0, found, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from ctr_tf import layers
+from ctr_tf.config_base import SettingError
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import InterestFields, ModelConfig
 from ctr_tf.models.in_batch_softmax import InBatchSoftmaxConfig
@@ -24,6 +25,8 @@ from ctr_tf.types import (
 
 ITEM = "item"
 """The product, of the candidates alone, that is an item's vector."""
+SMALLEST = 1e-8
+"""Added to the square of a vector's length."""
 
 
 class TwoTowerConfig(InterestFields, ModelConfig):
@@ -66,7 +69,8 @@ class TwoTower(Body):
         request; logits (B, N).
 
     Raises:
-        SettingError: no user or no candidate feature.
+        SettingError: no user or no candidate feature, or Dice, whose statistics count candidates
+            while an item's vector is of the item alone.
 
     Example:
         >>> widths = Widths(user={"age": 1}, candidate={"item_id": 4})
@@ -80,7 +84,7 @@ class TwoTower(Body):
     factorised = True
 
     def __init__(self, config: TwoTowerConfig, widths: Widths):
-        from keras.layers import Dense, UnitNormalization
+        from keras.layers import Dense
 
         super().__init__(config, widths)
         own = {"activation_name": config.activation, "dropout": config.dropout}
@@ -90,11 +94,17 @@ class TwoTower(Body):
         self.query_vector = Dense(config.width, name="query_vector")
         self.item_network = layers.MLP(config.units, **own, name="item_network")
         self.item_vector = Dense(config.width, name="item_vector")
-        self.normalised = UnitNormalization(name="normalised")
+
+    @classmethod
+    def check(cls, config: TwoTowerConfig, widths: Widths) -> None:
+        super().check(config, widths)
+        if config.activation == "dice":
+            rule = "two_tower encodes each item alone, and dice counts candidates; use relu"
+            raise SettingError(("model", "activation"), rule)
 
     def candidate_products(self, fields: Fields, training: bool) -> dict[str, Tensor]:
         x = self.item_network(layers.concat(fields.values.values()), training=training)
-        return {ITEM: self.normalised(self.item_vector(x))}
+        return {ITEM: _unit(self.item_vector(x))}
 
     def user_tower(self, user: UserSide, training: bool) -> State:
         return {"user": self.query_network.part("user", layers.concat(user_fields(user)))}
@@ -104,7 +114,7 @@ class TwoTower(Body):
         of_context = layers.concat(context.fields.values.values())
         products = [state["user"], self.query_network.part("context", of_context)]
         x = self.query_network(products, training=training)
-        return self.normalised(self.query_vector(x)) / self.config.temperature
+        return _unit(self.query_vector(x)) / self.config.temperature
 
     def item_tower(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
@@ -112,5 +122,15 @@ class TwoTower(Body):
         from keras import ops
 
         query = self.query(state, context, training)
-        logit = ops.matmul(candidates.products[ITEM], query[..., None])[..., 0]
-        return Representation(None, ops.where(candidates.mask, logit, ops.zeros((), logit.dtype)))
+        items = ops.cast(candidates.products[ITEM], "float32")
+        logit = ops.matmul(items, query[..., None])[..., 0]
+        return Representation(None, ops.where(candidates.mask, logit, 0.0))
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Of length 1, in float32 whatever the policy: logits are of its order."""
+    from keras import ops
+
+    x = ops.cast(x, "float32")
+    # Zero, such as the query of a user without behaviours at the first step, stays zero.
+    return x * ops.rsqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + SMALLEST)
