@@ -245,7 +245,7 @@ def peer_call(client: Client, model: CTRModel, length: int, candidates: int) -> 
 
 def served(stack: ExitStack, name: str, folder: Path) -> Client:
     """A client of a server of its own, both of which end with the stack."""
-    target = stack.enter_context(local_server(name, folder))
+    target = stack.enter_context(local_server(name, folder, "--operation-threads", "1"))
     return stack.enter_context(Client(target, name, channels=CLIENTS))
 
 

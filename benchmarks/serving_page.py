@@ -36,6 +36,23 @@ BAR_TIMES = {"srp4ctr": 20.0}
 BAR_SHARE = dict.fromkeys(("din", "dcn_v2", "bst"), 0.8)
 BAR_LINEAR = 0.99
 
+INTRODUCTION = """\
+`python benchmarks/serving.py --workspace workspace`. {environment}.
+
+Random weights, tables of MovieLens-1M's sizes, one request with L behaviours and N candidates, all
+valid, ids as integers. The local server, a process of its own on loopback with one thread an
+operation (`--operation-threads 1`), is asked from the same cores: for the latency by one client,
+one call at a time; for the requests a second by {clients} at once, with 1,000 candidates by one. All
+ways and sizes of a model and L take turns, {rounds} rounds; p99 of under 100 calls is the longest.
+
+- `folded` is one call;
+- `two_step` the user tower, then the item tower with the state sent back;
+- `item_tower` the latter alone, as for a further page of a session;
+- `row_wise` one call with the user side tiled N times;
+- `deepctr` DeepCTR's DIN of the same fields and sizes, exported in its own environment (TensorFlow
+  2.15) and asked on such a server, the user tiled. Its inputs are rows of tables, not ids, and it
+  averages the behaviours' ratings."""
+
 
 def of(rows: Sequence[dict], **asked: object) -> list[dict]:
     """The rows that have these values."""
@@ -119,17 +136,7 @@ def page(rows: Sequence[dict]) -> list[str]:
     lines = [
         "# Serving",
         "",
-        f"`python benchmarks/serving.py --workspace workspace`. {rows[0]['environment']}. Random "
-        "weights, tables of MovieLens-1M's sizes, one request with L behaviours and N candidates, "
-        "all valid, ids as integers. The local server, a process of its own on loopback, is asked "
-        "from the same cores: for the latency by one client, one call at a time, for the requests "
-        f"a second by {CLIENTS} at once, with 1,000 candidates by one. `folded` is one call; "
-        "`two_step` the user tower, then the item tower with the state sent back; `item_tower` "
-        "the latter alone, as for a further page of a session; `row_wise` one call with the user "
-        "side tiled N times; `deepctr` DeepCTR's DIN of the same fields and sizes, exported in its "
-        "own environment (TensorFlow 2.15) and asked on such a server, the user tiled: its inputs "
-        "are rows of tables, not ids, and it averages the behaviours' ratings. All ways and sizes "
-        f"of a model and L take turns, {ROUNDS} rounds; p99 of under 100 calls is the longest.",
+        INTRODUCTION.format(environment=rows[0]["environment"], clients=CLIENTS, rounds=ROUNDS),
         "",
         "![latency over candidates](serving.svg)",
         "",

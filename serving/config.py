@@ -24,6 +24,8 @@ class ServeConfig(Config):
         max_request_mb: the largest request, in MiB, as it is sent and as its tensors are filled.
         max_candidates: the most candidates of one call, over all its requests.
         workers: calls computed at the same time.
+        operation_threads: threads that one operation of a call may use; 0 for all cores. Where
+            calls come at the same time they serve more of them with 1 each.
         max_waiting: calls that may wait for a worker; more are refused with RESOURCE_EXHAUSTED.
         max_seconds: how long a call may wait and compute, also where the caller sets no deadline or
             a later one; beyond it the answer is DEADLINE_EXCEEDED.
@@ -48,6 +50,7 @@ class ServeConfig(Config):
     max_request_mb: PositiveInt = 16
     max_candidates: PositiveInt = 10_000
     workers: PositiveInt = 4
+    operation_threads: NonNegativeInt = 0
     max_waiting: PositiveInt = 64
     max_seconds: PositiveFloat = 30.0
     max_connection_seconds: PositiveFloat = 300.0

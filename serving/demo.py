@@ -29,12 +29,18 @@ from serving.score import compare
 
 
 @contextmanager
-def local_server(model: str, folder: Path) -> Iterator[str]:
-    """A server on a free port of loopback, in a process of its own; gives its address."""
+def local_server(model: str, folder: Path, *options: str) -> Iterator[str]:
+    """A server on a free port of loopback, in a process of its own; gives its address.
+
+    Args:
+        model: the name that it is served by.
+        folder: of its versions.
+        options: further ones of `python -m serving.server`.
+    """
     with tempfile.TemporaryDirectory() as place:
         port_file = Path(place) / "port"
         command = [sys.executable, "-m", "serving.server", "--model", model]
-        command += ["--folder", str(folder), "--port", "0", "--port-file", str(port_file)]
+        command += ["--folder", str(folder), "--port", "0", "--port-file", str(port_file), *options]
         server = subprocess.Popen(command, stderr=(Path(place) / "log").open("w"))
         try:
             for _ in range(600):

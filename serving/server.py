@@ -183,6 +183,10 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"{option}: {host}:{port}: {error.strerror}")
     start_logging(config.log_format)
     start_tensorflow()
+    import tensorflow as tf
+
+    # A setting of the process, before its first operation.
+    tf.config.threading.set_intra_op_parallelism_threads(config.operation_threads)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
