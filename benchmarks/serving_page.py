@@ -42,8 +42,9 @@ INTRODUCTION = """\
 Random weights, tables of MovieLens-1M's sizes, one request with L behaviours and N candidates, all
 valid, ids as integers. The local server, a process of its own on loopback with one thread an
 operation (`--operation-threads 1`), is asked from the same cores: for the latency by one client,
-one call at a time; for the requests a second by {clients} at once, with 1,000 candidates by one. All
-ways and sizes of a model and L take turns, {rounds} rounds; p99 of under 100 calls is the longest.
+one call at a time; for the requests a second by {clients} at once, with 1,000 candidates by one.
+All ways and sizes of a model and L take turns, {rounds} rounds; p99 of under 100 calls is the
+longest.
 
 - `folded` is one call;
 - `two_step` the user tower, then the item tower with the state sent back;
