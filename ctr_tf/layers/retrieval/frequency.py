@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keras
-import tensorflow as tf
 
 from ctr_tf.types import Tensor
 
@@ -29,8 +28,9 @@ class ItemFrequency(keras.layers.Layer):
         items: (P,) rows, as often as they come; returns (P,).
 
     Example:
+        >>> from keras import ops
         >>> frequency = ItemFrequency(3)
-        >>> [frequency(tf.constant(items)).numpy().tolist() for items in ([1, 2, 1], [2], [1])]
+        >>> [frequency(ops.array(items)).numpy().tolist() for items in ([1, 2, 1], [2], [1])]
         [[1.0, 1.0, 1.0], [1.0], [0.6666666865348816]]
     """
 
@@ -48,6 +48,8 @@ class ItemFrequency(keras.layers.Layer):
         self.built = True
 
     def call(self, items: Tensor) -> Tensor:
+        import tensorflow as tf
+
         distinct, _ = tf.unique(items)
         batch = self.batch.value + 1
         now = tf.cast(batch, "float32")
