@@ -31,9 +31,7 @@ from tests.export.samples import SCHEMAS, build, request
 from tests.prepared import write_prepared
 from tests.serving.test_server import write_version
 
-SCHEMA = SCHEMAS["both"].model_copy(
-    update={"keys": Keys(user="user_id", time="time", item="item_id")}
-)
+SCHEMA = SCHEMAS["both"]
 COUNT = 12
 ROOT = Path(__file__).parents[2]
 
@@ -311,7 +309,7 @@ def test_refused_requests_are_counted(job, version, data, capsys):
 
 
 def test_what_cannot_be_compared(job, served, version, data, tmp_path, capsys):
-    schema = SCHEMAS["both"]
+    schema = SCHEMA.model_copy(update={"keys": Keys(user="user_id", time="time")})
     write_prepared(tmp_path / "other", schema, {"train": [logged(0)], "test": [logged(1)]})
     other = ("--data", str(tmp_path / "other"))
     for message, arguments in (
