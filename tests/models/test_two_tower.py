@@ -82,6 +82,10 @@ def test_losses_are_those_of_each_positive_among_the_batch(log_q, rng):
         for place, (b, n) in enumerate(pooled):
             if positive[task][b, n]:
                 others = [j for j in range(shown) if j == place or items[j] != items[place]]
+                if log_q:
+                    # Each other item once, as it comes first.
+                    first = {items[j]: j for j in reversed(others)}
+                    others = [place, *(j for item, j in first.items() if item != items[place])]
                 scores = logits[task][b]
                 expected[b, n] = np.log(np.exp(scores[others]).sum()) - scores[place]
         np.testing.assert_allclose(found[task], expected, rtol=1e-4, atol=1e-4)
