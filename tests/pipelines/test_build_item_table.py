@@ -236,7 +236,7 @@ def test_a_bound_model_that_scores_otherwise_never_appears(exported, table, tmp_
 
     monkeypatch.setattr(BoundModel, "__init__", shifted)
     with pytest.raises(
-        ItemTableError, match="bound model's (click|like) differs from its export's"
+        ItemTableError, match="model's (click|like) differs from its export's"
     ):
         bind(exported, table, tmp_path / "films")
     assert list((tmp_path / "films").iterdir()) == []
