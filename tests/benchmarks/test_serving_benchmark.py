@@ -101,7 +101,7 @@ def test_page_csv_and_plot(tmp_path):
     rows += [row("din", 100, "deepctr", rate=6.0, flops=(10, 16))]
     rows += case("dcn_v2", (12.0, 8.0, 15.0, 10.0), length=50, flops=(10, 12))
     page = serving_page.write(tmp_path, rows).read_text(encoding="utf-8")
-    assert "2 cores of X. Random weights" in page
+    assert "2 cores of X.\n\nRandom weights" in page
     assert "| din | 200 | 1,000 | folded | 101.00 | 202.00 | 1.00 | 1,234 |" in page
     assert "| din | 200 | 100 | 1.20 | 1.60 | 0.75 | 1.50 | 2.00 |" in page
     assert "| dcn_v2 | 50 | 100 | 1.20 | 1.20 | 1.00 | 1.50 | – |" in page
