@@ -235,8 +235,6 @@ def test_a_bound_model_that_scores_otherwise_never_appears(exported, table, tmp_
         made(self, loaded, schema, path, np.roll(vectors, 1, axis=0), unknown)
 
     monkeypatch.setattr(BoundModel, "__init__", shifted)
-    with pytest.raises(
-        ItemTableError, match="model's (click|like) differs from its export's"
-    ):
+    with pytest.raises(ItemTableError, match="model's (click|like) differs from its export's"):
         bind(exported, table, tmp_path / "films")
     assert list((tmp_path / "films").iterdir()) == []
