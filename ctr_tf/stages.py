@@ -222,6 +222,8 @@ def train(workspace: Workspace, progress: bool = True) -> None:
 
     def work() -> dict[str, Any]:
         check_prepared(workspace, "train")
+        if workspace.experiment.ranking_metrics:
+            check_prepared(workspace, "validation")
         check_pretrained(workspace)
         start_tensorflow()
         from ctr_tf.training.checkpoints import CHECKPOINTS
@@ -246,7 +248,6 @@ def train(workspace: Workspace, progress: bool = True) -> None:
             cutoff = workspace.experiment.model.heads.cutoff
             measured["validator"] = lambda model: RetrievalValidator(model, data, cutoff)
             measured["metrics"] = metrics
-            check_prepared(workspace, "validation")
         with data.naming_corruption("train", "validation"):
             result = run(
                 lambda: initial_model(workspace, data),

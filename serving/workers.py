@@ -108,11 +108,12 @@ class Workers:
             return jobs
 
     def _fits(self, jobs: list[Job], other: Job) -> bool:
+        if not self.batch_candidates:
+            return False
         first = jobs[0]
         calls = [job.inputs for job in (*jobs, other)]
         return (
-            self.batch_candidates > 0
-            and (other.model, other.signature) == (first.model, first.signature)
+            (other.model, other.signature) == (first.model, first.signature)
             and first.inputs.candidates is not None
             and batched_candidates(calls) <= self.batch_candidates
             and batched_bytes(calls) <= self.batch_bytes

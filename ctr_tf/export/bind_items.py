@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from ctr_tf.data.item_table import ItemTable, ItemTableError
+from ctr_tf.data.item_table import ItemTableError
 from ctr_tf.export.item_encoder import PARTS_FILE, EncoderInfo, Unknown
 from ctr_tf.export.loading import load_saved_model
 from ctr_tf.export.table import PRECISION_FILE
@@ -67,10 +67,8 @@ def bind(
     export, output = Path(export), Path(output)
     if output.resolve() == export.resolve().parent:
         raise ValueError(f"output must be another folder than that of the export, got {output}")
-    encoder, own = EncoderInfo.read(export), ItemTable(table)
-    if own.manifest.encoder != encoder.fingerprint:
-        raise ItemTableError(f"{table}: made by another export than {export}; build it anew")
-    encoder.schema.check_fingerprint(own.manifest.schema_fingerprint, table)
+    encoder = EncoderInfo.read(export)
+    own = encoder.table(table)
     version = new_version(output, version)
     keys, vectors = own.read()
     for key in keys:

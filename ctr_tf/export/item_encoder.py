@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ctr_tf.data.item_table import ItemTableError, TablePart, file_sha256
+from ctr_tf.data.item_table import ItemTable, ItemTableError, TablePart, file_sha256
 from ctr_tf.schema import Schema
 
 ITEM_ENCODER, ENCODED_ITEM_TOWER = "item_encoder", "encoded_item_tower"
@@ -38,6 +38,19 @@ class EncoderInfo:
     def width(self) -> int:
         """Columns of a vector."""
         return sum(part.width for part in self.parts)
+
+    def table(self, folder: Path) -> ItemTable:
+        """A table of items that this encoder made.
+
+        Raises:
+            ItemTableError: another one made it, or see `ItemTable`.
+            ValueError: it is of another schema.
+        """
+        found = ItemTable(folder)
+        if found.manifest.encoder != self.fingerprint:
+            raise ItemTableError(f"{folder}: made by another export; build it anew")
+        self.schema.check_fingerprint(found.manifest.schema_fingerprint, folder)
+        return found
 
     @classmethod
     def read(cls, version: Path) -> "EncoderInfo":

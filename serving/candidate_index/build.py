@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from ctr_tf.data.item_table import ItemTable, ItemTableError
+from ctr_tf.data.item_table import ItemTableError
 from ctr_tf.export.item_encoder import QUERY, QUERY_TOWER, EncoderInfo
 from ctr_tf.export.loading import load_saved_model
 from ctr_tf.export.signatures import SERVING
@@ -63,10 +63,8 @@ def build(
         raise ValueError(f"k must be at least 1, got {k}")
     if output.resolve() == export.resolve().parent:
         raise ValueError(f"output must be another folder than that of the export, got {output}")
-    encoder, items = EncoderInfo.read(export), ItemTable(table)
-    if items.manifest.encoder != encoder.fingerprint:
-        raise ItemTableError(f"{table}: made by another export than {export}; build it anew")
-    keys, vectors = items.read()
+    encoder = EncoderInfo.read(export)
+    keys, vectors = encoder.table(table).read()
     if not keys:
         raise ItemTableError(f"{table}: no items")
     k = min(k, len(keys))
