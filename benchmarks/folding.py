@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 import keras
 import matplotlib
-import numpy as np
 import tensorflow as tf
 
 matplotlib.use("svg")
@@ -28,38 +25,25 @@ from matplotlib import pyplot as plt
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.files import write_csv, write_figure, write_text
+from benchmarks.folding_cases import (
+    MODELS,
+    difference,
+    milliseconds,
+    model_of,
+    of,
+    ratio,
+    request,
+    spread,
+    tiled,
+)
 from benchmarks.speed.measure import peak_mib
 from benchmarks.training import bound_memory, machine
-from ctr_tf.analysis.cost import DAY, NOW, Sizes, model_cost
-from ctr_tf.config import load
-from ctr_tf.data.requests import sizes_of
+from ctr_tf.analysis.cost import model_cost
+from ctr_tf.analysis.sizes import Sizes
 from ctr_tf.layers.attention.buckets import bucketed
 from ctr_tf.models.model import CTRModel
-from ctr_tf.schema import REQUEST_TIME, Schema
 
 ROOT = Path(__file__).parents[1]
-MODELS = {
-    "srp4ctr": "srp4ctr/scratch.yaml",
-    "transformer": "movielens/transformer.yaml",
-    "bst": "movielens/bst.yaml",
-    "din": "movielens/din.yaml",
-    "din_folded": "movielens/din_folded.yaml",
-    "can": "movielens/can.yaml",
-    "can_folded": "movielens/can_folded.yaml",
-    "dcn_v2": "movielens/dcn_v2.yaml",
-}
-# All read the same log: a film is its id and the combination of its genres. With tables of the
-# default's small scale all candidates would score alike.
-SETTINGS = (
-    "schema.sequences.history.max_length={length}",
-    "schema.features.genres.multi=false",
-    "model.embedding.scale=0.3",
-)
-OWN_SETTINGS = {"bst": ("model.length={length}",)}
-# Of MovieLens-1M.
-VOCABULARIES = {
-    "user_id": 6040, "gender": 2, "age": 7, "occupation": 21, "item_id": 3706, "genres": 301,
-}  # fmt: skip
 WAYS = ("folded", "row_wise", "user_tower", "item_tower")
 COLUMNS = (
     "model", "length", "candidates", "repeat", *(f"{way}_ms" for way in WAYS), "folded_flops",
@@ -69,62 +53,9 @@ COLUMNS = (
 BARS = {100: 30.0, 1000: 150.0}
 BAR_OF = "srp4ctr"
 BAR_LENGTH = 200
-# Of the largest score: float32 sums in another order.
-TOLERANCE = 1e-4
 
 Features = dict[str, tf.Tensor]
 Calls = Mapping[str, Callable[[], tf.Tensor | Features]]
-
-
-def model_of(name: str, length: int) -> CTRModel:
-    """A model with random weights, over tables of MovieLens-1M's sizes, that keeps L behaviours."""
-    given = [each.format(length=length) for each in (*SETTINGS, *OWN_SETTINGS.get(name, ()))]
-    experiment = load(ROOT / "configs" / MODELS[name], given)
-    encoders = experiment.log.encoders.items()
-    rows = {n: 1 + sum(sizes_of(spec, VOCABULARIES.get(n, 0))) for n, spec in encoders}
-    keras.utils.set_random_seed(1)
-    return CTRModel(experiment.log, experiment.model, rows)
-
-
-def request(model: CTRModel, length: int, candidates: int, seed: int = 1) -> Features:
-    """One preprocessed request of random films, all of whose positions are valid."""
-    rng = np.random.default_rng(seed)
-    sizes, found = Sizes(candidates=candidates, length=length), {}
-    for spec in model.schema.inputs:
-        shape = tuple(sizes.axes(model.schema, spec).values())
-        if spec.dtype == "bool":
-            value = np.ones(shape, bool)
-        elif spec.name == REQUEST_TIME:
-            value = np.full(shape, NOW, "int64")
-        elif spec.feature is None:
-            value = NOW - DAY * np.arange(length, 0, -1)[None]
-        else:
-            rows = model.rows[model.schema.encoder(spec.feature, spec.sequence)]
-            value = rng.integers(1, rows, shape, "int32")
-        found[spec.name] = tf.constant(value)
-    return found
-
-
-def tiled(schema: Schema, features: Features) -> Features:
-    """A request of N candidates as N requests of one.
-
-    Example:
-        >>> schema = Schema(features={"age": {"kind": "numeric", "side": "user"},
-        ...                           "item_id": {"kind": "categorical"}},
-        ...                 tasks={"click": {"column": "click"}})
-        >>> rows = tiled(schema, {"age": tf.constant([3.0]), "item_id": tf.constant([[1, 2]]),
-        ...                       "candidates_mask": tf.constant([[True, True]])})
-        >>> rows["age"].numpy().tolist(), rows["item_id"].numpy().tolist()
-        ([3.0, 3.0], [[1], [2]])
-    """
-    candidate = {spec.name for spec in schema.inputs if spec.side == "candidate"}
-    (count,) = features["candidates_mask"].shape[1:]
-    return {
-        name: tf.reshape(value, (count, 1, *value.shape[2:]))
-        if name in candidate
-        else tf.repeat(value, count, axis=0)
-        for name, value in features.items()
-    }
 
 
 class Scoring:
@@ -165,8 +96,9 @@ class Scoring:
 
     def calls(self, candidates: int) -> Calls:
         """What is timed of a request with N candidates, by way."""
-        whole = request(self.model, self.length, candidates)
-        rows = tiled(self.model.schema, whole)
+        given = request(self.model, self.length, candidates)
+        tiles = tiled(self.model.schema, given)
+        whole, rows = ({n: tf.constant(x) for n, x in own.items()} for own in (given, tiles))
         user = {name: whole[name] for name in self.user_specs}
         items = {name: whole[name] for name in self.item_specs}
         state = self.user(user)
@@ -176,52 +108,6 @@ class Scoring:
             "user_tower": lambda: self.user(user),
             "item_tower": lambda: self.item(state, items),
         }
-
-
-def difference(calls: Calls) -> float:
-    """The largest between the scores of a request by way, by the largest score.
-
-    Raises:
-        SystemExit: it is above the tolerance.
-    """
-    folded, *others = (calls[way]().numpy().ravel() for way in ("folded", "row_wise", "item_tower"))
-    # NumPy's maximum, which a score that is no number does not get lost in.
-    found = float(np.abs(np.stack(others) - folded).max() / folded.max())
-    if not found <= TOLERANCE:
-        raise SystemExit(f"the ways' scores differ by {found:.1e}, tolerance {TOLERANCE:g}")
-    return found
-
-
-def milliseconds(call: Callable[[], object], seconds: float) -> float:
-    """The median time of a call, of as many as fit in that time and at least one."""
-    call()
-    taken: list[float] = []
-    end = time.perf_counter() + seconds
-    while not taken or time.perf_counter() < end:
-        began = time.perf_counter()
-        call()
-        taken.append(1000 * (time.perf_counter() - began))
-    return median(taken)
-
-
-def of(rows: Sequence[dict], model: str, candidates: int) -> list[dict]:
-    """The repeats of a model with that many candidates."""
-    return [row for row in rows if (row["model"], row["candidates"]) == (model, candidates)]
-
-
-def ratio(rows: Sequence[dict], model: str, candidates: int) -> float | None:
-    """The row-wise median time by the folded one; None without a repeat.
-
-    Example:
-        >>> rows = [{"model": "din", "candidates": 10, "folded_ms": own, "row_wise_ms": 6.0}
-        ...         for own in (1.0, 2.0, 9.0)]
-        >>> ratio(rows, "din", 10)
-        3.0
-    """
-    own = of(rows, model, candidates)
-    if not own:
-        return None
-    return median(row["row_wise_ms"] for row in own) / median(row["folded_ms"] for row in own)
 
 
 def page(rows: Sequence[dict]) -> list[str]:
@@ -247,7 +133,7 @@ def page(rows: Sequence[dict]) -> list[str]:
     ]
     for model, candidates in dict.fromkeys((row["model"], row["candidates"]) for row in rows):
         own = of(rows, model, candidates)
-        folded, row_wise, user, item = (_spread([row[f"{way}_ms"] for row in own]) for way in WAYS)
+        folded, row_wise, user, item = (spread([row[f"{way}_ms"] for row in own]) for way in WAYS)
         flops = own[0]["row_wise_flops"] / own[0]["folded_flops"]
         times = f"{ratio(rows, model, candidates):.1f} | {flops:.1f}"
         cells = [model, f"{candidates:,}", folded, row_wise, times, user, item]
@@ -264,10 +150,6 @@ def page(rows: Sequence[dict]) -> list[str]:
                 f"row-wise, bar {bar:g}: {said}.",
             ]
     return lines
-
-
-def _spread(found: Sequence[float]) -> str:
-    return f"{median(found):,.2f} ({min(found):,.2f}–{max(found):,.2f})"
 
 
 def plot(rows: Sequence[dict], path: Path) -> None:

@@ -57,7 +57,8 @@ LINES = (
 
 def measure(line: Line, candidates: int) -> dict:
     """The row of a model."""
-    from ctr_tf.analysis.cost import Sizes, bare_model, model_cost
+    from ctr_tf.analysis.cost import bare_model, model_cost
+    from ctr_tf.analysis.sizes import Sizes
     from ctr_tf.config import load
 
     experiment = load(ROOT / "configs" / "srp4ctr" / f"{line.config}.yaml", list(SETTINGS))

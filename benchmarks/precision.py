@@ -22,7 +22,7 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.files import write_csv, write_text
-from benchmarks.folding import milliseconds
+from benchmarks.folding_cases import milliseconds
 from benchmarks.training import bound_memory, machine
 from ctr_tf import registry, stages
 from ctr_tf.config import load

@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,11 +32,12 @@ from rich.progress import track
 # A script sees its own folder alone, where this file has the name of a package.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import folding
+from benchmarks import folding_cases
 from benchmarks.files import write_text
 from benchmarks.serving_page import CLIENTS, LENGTHS, PEER, PEER_OF, ROUNDS, WAYS, write
-from benchmarks.training import bound_memory, environment, machine
-from ctr_tf.analysis.cost import Sizes, model_cost
+from benchmarks.training import bound_memory, environment, machine, run_module
+from ctr_tf.analysis.cost import model_cost
+from ctr_tf.analysis.sizes import Sizes
 from ctr_tf.config import load
 from ctr_tf.data.manifest import STATISTICS
 from ctr_tf.data.preprocess import Preprocessor
@@ -56,7 +55,7 @@ CANDIDATES = (10, 100, 1000)
 # Folded alone, for the line over N.
 BETWEEN = (32, 320)
 # Strings would cost Python's time on both ends, by each value that row-wise repeats.
-INTEGERS = tuple(f"schema.features.{name}.dtype=int" for name in folding.VOCABULARIES)
+INTEGERS = tuple(f"schema.features.{name}.dtype=int" for name in folding_cases.VOCABULARIES)
 # The server gives up before.
 TIMEOUT = 60.0
 Call = Callable[[], np.ndarray]
@@ -139,34 +138,34 @@ def exported(name: str, length: int, folder: Path) -> CTRModel:
 
     The values of each vocabulary are the integers from 0.
     """
-    settings = (*folding.SETTINGS, *folding.OWN_SETTINGS.get(name, ()), *INTEGERS)
+    settings = (*folding_cases.SETTINGS, *folding_cases.OWN_SETTINGS.get(name, ()), *INTEGERS)
     given = [each.format(length=length) for each in settings]
-    experiment = load(ROOT / "configs" / folding.MODELS[name], given)
+    experiment = load(ROOT / "configs" / folding_cases.MODELS[name], given)
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory() as place:
         prepared = Path(place)
         write_text(prepared / STATISTICS, "{}")
-        for vocabulary, size in folding.VOCABULARIES.items():
+        for vocabulary, size in folding_cases.VOCABULARIES.items():
             values = "".join(f"{value}\n" for value in range(size))
             write_text(prepared / "vocabularies" / f"{vocabulary}.txt", values)
         preprocessor = Preprocessor(experiment.log, prepared)
         keras.utils.set_random_seed(1)
         model = CTRModel(experiment.log, experiment.model, preprocessor.rows)
         config = ExportConfig(warmup_requests=1, warmup_candidates=1)
-        requests = [raw(folding.request(model, length, CANDIDATES[0]))]
+        requests = [raw(folding_cases.request(model, length, CANDIDATES[0]))]
         export(model, preprocessor, folder, config, requests, version=1)
     return model
 
 
-def raw(features: folding.Features) -> Arrays:
+def raw(features: folding_cases.Features) -> Arrays:
     """What the preprocessing makes these features of: row n + 1 of a table is of the value n.
 
     Example:
-        >>> raw({"age": tf.constant([3], "int32"), "request_time": tf.constant([9], "int64")})
+        >>> raw({"age": np.array([3], "int32"), "request_time": np.array([9], "int64")})
         {'age': array([2]), 'request_time': array([9])}
     """
     return {
-        name: value.numpy().astype("int64") - 1 if value.dtype == tf.int32 else value.numpy()
+        name: value.astype("int64") - 1 if value.dtype == "int32" else value
         for name, value in features.items()
     }
 
@@ -174,8 +173,8 @@ def raw(features: folding.Features) -> Arrays:
 def calls(client: Client, model: CTRModel, length: int, candidates: int) -> dict[str, Call]:
     """Asks for the scores of one request with N candidates, by way."""
     takes = {signature: own["inputs"] for signature, own in client.metadata().items()}
-    features = folding.request(model, length, candidates)
-    whole, rows = raw(features), raw(folding.tiled(model.schema, features))
+    features = folding_cases.request(model, length, candidates)
+    whole, rows = raw(features), raw(folding_cases.tiled(model.schema, features))
     (task,) = model.schema.tasks
 
     def ask(signature: str, inputs: Arrays) -> Arrays:
@@ -210,16 +209,7 @@ def peer_exported(model: CTRModel, length: int, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     file = write_text(folder / "sizes.json", json.dumps(sizes))
     module = "benchmarks.speed.deepctr_export"
-    done = subprocess.run(
-        [str(environment(PEER)), "-m", module, str(file), str(folder / "1")],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        print(done.stderr[-4000:], file=sys.stderr)
-        raise SystemExit(f"{module} failed with exit code {done.returncode}")
+    run_module(environment(PEER), module, str(file), str(folder / "1"))
 
 
 def peer_call(client: Client, model: CTRModel, length: int, candidates: int) -> Call:
@@ -227,7 +217,7 @@ def peer_call(client: Client, model: CTRModel, length: int, candidates: int) -> 
 
     It reads rows of tables: it has no preprocessing.
     """
-    features = folding.tiled(model.schema, folding.request(model, length, candidates))
+    features = folding_cases.tiled(model.schema, folding_cases.request(model, length, candidates))
     inputs = {
         f"hist_{spec.feature}" if spec.sequence else spec.name: np.reshape(
             features[spec.name], (candidates, -1)
@@ -262,7 +252,7 @@ def measure(name: str, length: int, seconds: float, workspace: Path) -> list[dic
         client = served(stack, name, folder)
         for n in CANDIDATES:
             own = calls(client, model, length, n)
-            folding.difference({way: lambda c=c: tf.constant(c()) for way, c in own.items()})
+            folding_cases.difference(own)
             cells += [Cell(way, n, call) for way, call in own.items()]
         cells += [Cell("folded", n, calls(client, model, length, n)["folded"]) for n in BETWEEN]
         if name == PEER_OF:

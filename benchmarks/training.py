@@ -153,6 +153,24 @@ def environment(peer: str) -> Path:
     return python
 
 
+def run_module(python: Path, module: str, *arguments: str) -> None:
+    """Runs a module of the benchmarks in a peer's environment.
+
+    Raises:
+        SystemExit: it failed; what it said is shown.
+    """
+    done = subprocess.run(
+        [str(python), "-m", module, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        print(done.stderr[-4000:], file=sys.stderr)
+        raise SystemExit(f"{module} failed with exit code {done.returncode}")
+
+
 class Comparison:
     """Runs of every side, kept below `<workspace>/speed`.
 

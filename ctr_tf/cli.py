@@ -256,7 +256,8 @@ def models(
 
 def _print_cost(experiment: Experiment, **sizes: int | None) -> None:
     start_tensorflow()
-    from ctr_tf.analysis.cost import Sizes, bare_model, model_cost
+    from ctr_tf.analysis.cost import bare_model, model_cost
+    from ctr_tf.analysis.sizes import Sizes
     from ctr_tf.analysis.table import print_cost
 
     cost = model_cost(bare_model(experiment.log, experiment.model), Sizes(**sizes))

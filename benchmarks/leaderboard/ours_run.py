@@ -31,7 +31,8 @@ def main(spec: dict) -> None:
     import keras
     import tensorflow as tf
 
-    from ctr_tf.analysis.cost import Sizes, model_cost
+    from ctr_tf.analysis.cost import model_cost
+    from ctr_tf.analysis.sizes import Sizes
     from ctr_tf.evaluation.predict import predict
 
     model = stages.trained_model(workspace, data)

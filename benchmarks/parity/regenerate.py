@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.training import environment
+from benchmarks.training import environment, run_module
 
 ROOT = Path(__file__).parents[2]
 PEERS = ("deepctr", "fuxictr")
@@ -58,20 +57,6 @@ def update(made: Path, kept: Path) -> dict[str, list[str]]:
     return found
 
 
-def run(peer: str, python: Path, folder: Path) -> None:
-    """Has a peer write its files; a failure ends the script with what it said."""
-    done = subprocess.run(
-        [str(python), "-m", f"benchmarks.parity.{peer}_run", str(folder)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        print(done.stderr[-4000:], file=sys.stderr)
-        raise SystemExit(f"{peer}: failed with exit code {done.returncode}")
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -91,7 +76,7 @@ def main() -> None:
         else:
             python = environment(peer)
         with tempfile.TemporaryDirectory(dir=options.output, prefix=".") as folder:
-            run(peer, python, Path(folder).absolute())
+            run_module(python, f"benchmarks.parity.{peer}_run", str(Path(folder).absolute()))
             found = update(Path(folder), options.output / peer)
         print(f"{peer}: " + ", ".join(f"{len(names)} {how}" for how, names in found.items()))
 

@@ -3,7 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from ctr_tf.analysis.cost import Cost, Sizes
+from ctr_tf.analysis.cost import Cost
+from ctr_tf.analysis.sizes import Sizes
 from ctr_tf.schema import Schema
 
 

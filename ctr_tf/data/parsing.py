@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_tf.data.preprocess import Preprocessor
-from ctr_tf.data.requests import Group, Layout, sizes_of
+from ctr_tf.data.requests import Group, Layout
+from ctr_tf.data.vocabularies import sizes_of
 from ctr_tf.schema import CANDIDATES_MASK, REQUEST_TIME, InputSpec, Schema
 
 _RAW = {"int64": tf.int64, "string": tf.string}

@@ -46,7 +46,7 @@ from typing import Any, NamedTuple
 from ctr_tf.data.example_proto import Example, serialise
 from ctr_tf.data.manifest import vocabulary_path
 from ctr_tf.data.records import RecordWriter, read_records
-from ctr_tf.schema import MISSING_INT, Categorical, InputSpec, Numeric, Schema, Text
+from ctr_tf.schema import MISSING_INT, Categorical, InputSpec, Numeric, Schema
 
 BLOCK = 1024
 """Requests a record."""
@@ -365,22 +365,6 @@ def _known(encoder: Categorical, folder: Path, name: str) -> _Identity | _Listed
     if encoder.dtype == "int":
         return _Listed([MISSING_INT, *map(int, lines)])
     return _Listed([b"", *lines])
-
-
-def sizes_of(encoder: Categorical | Text, vocabulary: int) -> tuple[int, int]:
-    """(values with a code of their own, rows that the others are hashed to) of an encoder.
-
-    Args:
-        encoder: the encoder.
-        vocabulary: lines of its vocabulary, if it has one.
-
-    Example:
-        >>> sizes_of(Categorical(oov=2), 10), sizes_of(Categorical(encoding="hashed", size=7), 0)
-        ((10, 2), (0, 7))
-    """
-    if encoder.encoding == "hashed":
-        return 0, encoder.size
-    return encoder.size if encoder.encoding == "identity" else vocabulary, encoder.oov
 
 
 class RequestWriter:

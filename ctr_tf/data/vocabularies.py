@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf.data.manifest import STATISTICS, vocabulary_path
-from ctr_tf.data.requests import sizes_of
 from ctr_tf.schema import Categorical, Numeric, Schema, Text, Vector
 
 
@@ -20,6 +19,22 @@ class VectorTable:
 
     ids: np.ndarray
     vectors: np.ndarray
+
+
+def sizes_of(encoder: Categorical | Text, vocabulary: int) -> tuple[int, int]:
+    """(values with a code of their own, rows that the others are hashed to) of an encoder.
+
+    Args:
+        encoder: the encoder.
+        vocabulary: lines of its vocabulary, if it has one.
+
+    Example:
+        >>> sizes_of(Categorical(oov=2), 10), sizes_of(Categorical(encoding="hashed", size=7), 0)
+        ((10, 2), (0, 7))
+    """
+    if encoder.encoding == "hashed":
+        return 0, encoder.size
+    return encoder.size if encoder.encoding == "identity" else vocabulary, encoder.oov
 
 
 class Vocabularies:

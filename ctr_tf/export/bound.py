@@ -16,6 +16,7 @@ from ctr_tf.export.item_encoder import (
     UNKNOWN_ITEMS,
     Unknown,
 )
+from ctr_tf.export.loading import named_inputs
 from ctr_tf.export.signatures import ITEM_TOWER, SERVING, USER_TOWER
 from ctr_tf.export.warmup import read_warmup
 from ctr_tf.schema import (
@@ -66,13 +67,13 @@ class BoundModel(tf.Module):
             ),
             default_value=len(vectors),
         )  # fmt: skip
-        user = self._specs(loaded.signatures[USER_TOWER])
-        tower = self._specs(self._tower)
+        user = named_inputs(loaded.signatures[USER_TOWER])
+        tower = named_inputs(self._tower)
         del tower[ITEM_VECTORS]
         keys_name = CANDIDATE_KEYS.name
         tower[keys_name] = tf.TensorSpec((None, None), tf.string, name=keys_name)
         if self._by_features:
-            tower |= self._specs(self._encoder)
+            tower |= named_inputs(self._encoder)
         states = loaded.signatures[USER_TOWER].structured_outputs
         whole = {**user, **{name: spec for name, spec in tower.items() if name not in states}}
         whole.pop("request_mask", None)
@@ -96,12 +97,6 @@ class BoundModel(tf.Module):
         inputs = request_inputs(schema, values, only=self._names)
         return self._encoder(**{n: tf.constant(x) for n, x in inputs.items()})[ITEM_VECTORS][0]
 
-    def _specs(self, function) -> dict[str, tf.TensorSpec]:
-        return {
-            name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
-            for name, spec in function.structured_input_signature[1].items()
-        }
-
     def _signature(self, function, specs: dict[str, tf.TensorSpec]):
         def signature(**inputs):
             return function(inputs)
@@ -115,7 +110,7 @@ class BoundModel(tf.Module):
 
     def _user_tower(self, inputs: Tensors) -> Tensors:
         function = self.loaded.signatures[USER_TOWER]
-        return function(**{name: inputs[name] for name in self._specs(function)})
+        return function(**{name: inputs[name] for name in named_inputs(function)})
 
     def _item_tower(self, inputs: Tensors) -> Tensors:
         mask = inputs[CANDIDATES_MASK]
@@ -130,7 +125,7 @@ class BoundModel(tf.Module):
                 lambda: vectors,
             )
         inputs = {**inputs, ITEM_VECTORS: vectors}
-        scores = self._tower(**{name: inputs[name] for name in self._specs(self._tower)})
+        scores = self._tower(**{name: inputs[name] for name in named_inputs(self._tower)})
         return {**scores, UNKNOWN_ITEMS: unknown}
 
     def _encoded(self, inputs: Tensors) -> Tensor:

@@ -41,3 +41,16 @@ def load_saved_model(folder: Path, schema: Schema | None) -> Any:
     for module in op_modules(schema) if schema else ():
         importlib.import_module(module)
     return tf.saved_model.load(str(folder))
+
+
+def named_inputs(function: Any) -> dict[str, Any]:
+    """The inputs of a loaded signature, each a `tf.TensorSpec` of its name, by name.
+
+    A signature made with them takes what this one takes.
+    """
+    import tensorflow as tf
+
+    return {
+        name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
+        for name, spec in function.structured_input_signature[1].items()
+    }

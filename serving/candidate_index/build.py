@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ctr_tf.data.item_table import ItemTableError
 from ctr_tf.export.item_encoder import QUERY, QUERY_TOWER, EncoderInfo
-from ctr_tf.export.loading import load_saved_model
+from ctr_tf.export.loading import load_saved_model, named_inputs
 from ctr_tf.export.signatures import SERVING
 from ctr_tf.export.versions import new_version
 from ctr_tf.export.warmup import WARMUP_FILE, read_warmup, write_warmup
@@ -122,12 +122,8 @@ class CandidateIndex(tf.Module):
         self.layer = layer
         self._k = k
         tower = loaded.signatures[QUERY_TOWER]
-        specs = {
-            name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
-            for name, spec in tower.structured_input_signature[1].items()
-        }
-        serve = tf.function(self._serve, autograph=False).get_concrete_function(**specs)
-        self.functions = {SERVING: serve}
+        serve = tf.function(self._serve, autograph=False)
+        self.functions = {SERVING: serve.get_concrete_function(**named_inputs(tower))}
 
     def _serve(self, **inputs):
         query = self.loaded.signatures[QUERY_TOWER](**inputs)[QUERY]

@@ -10,8 +10,9 @@ from tensorflow.python.framework import ops
 from tensorflow.python.profiler.internal import flops_registry as flops_registry
 
 from ctr_tf import cli
-from ctr_tf.analysis.cost import Cost, Sizes, bare_model, model_cost
+from ctr_tf.analysis.cost import Cost, bare_model, model_cost
 from ctr_tf.analysis.operations import PRODUCTS, Flops, counted
+from ctr_tf.analysis.sizes import Sizes
 from ctr_tf.analysis.table import print_cost
 from ctr_tf.layers.packing import padded
 from ctr_tf.schema import Schema

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import folding, serving, serving_page
+from benchmarks import folding_cases, serving, serving_page
 from serving.client import Client
 from serving.config import ServeConfig
 from serving.server import Server
@@ -135,11 +135,11 @@ def test_every_way_asks_for_the_same_scores(tmp_path):
     assert folded.shape == (1, 5) and scores["row_wise"].shape == (5, 1)
     assert len(np.unique(folded.round(3))) == 5
     for way in ("two_step", "item_tower", "row_wise"):
-        np.testing.assert_allclose(scores[way].ravel(), folded[0], rtol=folding.TOLERANCE)
+        np.testing.assert_allclose(scores[way].ravel(), folded[0], rtol=folding_cases.TOLERANCE)
     # The export's preprocessing finds the rows of tables that the request was made of.
-    features = folding.request(model, 6, 5)
+    features = folding_cases.request(model, 6, 5)
     direct = model.scores(model(features))["like"]
-    np.testing.assert_allclose(folded, direct, rtol=folding.TOLERANCE)
+    np.testing.assert_allclose(folded, direct, rtol=folding_cases.TOLERANCE)
 
     peer = Peer()
     assert serving.peer_call(peer, model, 6, 5)().shape == (5, 1)

@@ -1,7 +1,8 @@
 """The cost of every model: counted whole, and linear in candidates and users."""
 
-from ctr_tf.analysis.cost import Sizes, model_cost, tower_flops
+from ctr_tf.analysis.cost import model_cost, tower_flops
 from ctr_tf.analysis.operations import Flops
+from ctr_tf.analysis.sizes import Sizes
 
 SIZES = {"length": 4, "values": 2, "words": 3, "session": 2}
 

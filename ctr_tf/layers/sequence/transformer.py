@@ -13,6 +13,7 @@ from ctr_tf.layers.layer_norm import LayerNorm
 from ctr_tf.layers.names import FeedForwardActivation
 from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sequence.config import EncoderConfig
+from ctr_tf.layers.shapes import split
 from ctr_tf.types import Tensor
 
 
@@ -226,7 +227,8 @@ class Encoder(keras.layers.Layer):
             self.blocks, patches or [(None, None)] * len(self.blocks)
         ):
             projected = block.attention.project(block.before_attention(x))
-            keys_values.append(projected[:, self.config.width :])
+            _, own = split(projected, [self.config.width, 2 * self.config.width], axis=-1)
+            keys_values.append(own)
             attended = block.attention.attend(projected, packing, training)
             attended = first(attended) if first else attended
             x = block.after_attention(x, attended, training, second)
