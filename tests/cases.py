@@ -98,7 +98,15 @@ SMALL = {
     "embedding": {"width": 4},
     "units": [6, 5],
     "attention_units": [5, 3],
-    "encoder": {"width": 6, "heads": 2, "feed_forward": 7, "positions": 4},
+    "encoder": {
+        "width": 6,
+        "heads": 2,
+        "feed_forward": 7,
+        "positions": 4,
+        "activation": "relu",
+        "dropout": 0.0,
+        "use_bias": False,
+    },  # fmt: skip
     "batch_norm": True,
     "cin_units": [4, 3],
     "attention_width": 3,

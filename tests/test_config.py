@@ -52,6 +52,15 @@ def test_defaults_overrides_and_the_resolved_config(write, tmp_path):
     assert load(tmp_path / "resolved.yaml") == experiment
 
 
+def test_a_section_given_in_part_keeps_what_its_architecture_has_set():
+    narrow = load(CONFIGS / "srp4ctr" / "scratch.yaml", ["model.encoder.width=32"]).model.encoder
+    assert (narrow.width, narrow.activation, narrow.dropout, narrow.use_bias) == (
+        32, "gelu", 0.1, True,
+    )  # fmt: skip
+    ffm = load(CONFIGS / "movielens" / "ffm.yaml", ["model.embedding.scale=0.1"]).model.embedding
+    assert (ffm.width, ffm.scale) == (4, 0.1)
+
+
 def test_keys_that_came_later_are_not_written_out_at_their_defaults(write):
     # The fingerprint of what was prepared before there were these keys is that of the others.
     path = write(GOOD)

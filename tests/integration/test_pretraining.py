@@ -46,7 +46,7 @@ pretrain:
 model:
   name: srp4ctr
   freeze: true
-  encoder: {width: 16, feed_forward: 32, positions: 9, activation: gelu, use_bias: true}
+  encoder: {width: 16, feed_forward: 32, positions: 9, dropout: 0.0}
   units: [8]
 """
 

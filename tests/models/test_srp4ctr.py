@@ -10,7 +10,7 @@ from ctr_tf.optimizers.groups import variable_groups
 from ctr_tf.training.config import TrainConfig
 from ctr_tf.training.step import TrainStep
 from ctr_tf.types import Widths
-from tests.cases import CASES, batch, build, labels_of
+from tests.cases import CASES, SMALL, batch, build, labels_of
 from tests.layers.encoder import block_weights
 from tests.models.embedded import Embedded, assert_logits
 from tests.oracles.blocks import mlp
@@ -31,7 +31,7 @@ from tests.oracles.transformer import gelu, layer_norm
 from tests.weights import activations_of, array, layer_pair, split_mlp_layers
 
 ITEM = ("item_id", "genres")
-GELU = {"width": 6, "heads": 2, "feed_forward": 7, "positions": 4, "activation": "gelu"}
+GELU = {**SMALL["encoder"], "activation": "gelu"}
 NORMED = {"encoder": {**GELU, "input_norm": True}}
 POST = {"encoder": {**GELU, "use_bias": True, "input_norm": True}}
 
