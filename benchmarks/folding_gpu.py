@@ -51,7 +51,8 @@ COLUMNS = (
 )  # fmt: skip
 CELLS = 10**8
 """Of the attention over pairs of behaviours, the most of a call."""
-ATTENDS_BY_CANDIDATE = ("bst",)
+ATTEND_OVER_PAIRS = ("srp4ctr", "transformer", "bst")
+ATTENDS_BY_CANDIDATE = "bst"
 """The candidate is one of the sequence: folded too, each has its own attention over it."""
 
 
@@ -90,10 +91,8 @@ class Scoring:
 
     def parts(self, name: str, candidates: int) -> tuple[int, int]:
         """Candidates in a call, folded and row-wise; the last call may have fewer."""
-        by_candidate = name in ATTENDS_BY_CANDIDATE
-        return (min(candidates, self.most) if by_candidate else candidates), min(
-            candidates, self.most
-        )
+        most = min(candidates, self.most) if name in ATTEND_OVER_PAIRS else candidates
+        return most if name == ATTENDS_BY_CANDIDATE else candidates, most
 
     def calls(self, name: str, candidates: int) -> dict[str, Callable[[], jax.Array]]:
         """What is timed of a request with N candidates, by way; each returns once it is done."""
@@ -145,10 +144,8 @@ def page(rows: list[dict]) -> list[str]:
         "candidates, its arrays on the device; random weights, tables of MovieLens-1M's sizes. "
         f"Milliseconds, medians of {repeats} repeats (least–most), until the scores are there. "
         f"A call has at most {CELLS:,} pairs of behaviours to attend over, so row-wise, and BST "
-        "folded, are several calls; `calls` says how many. DIN and DCN-v2, which attend over no "
-        "pairs, are cut alike: of their hundreds of short calls the launches are most, and the "
-        "ratio says little of folding. Scores differ by the largest difference between the ways "
-        "by the largest score.",
+        "folded, are several calls; `calls` says how many. Scores differ by the largest "
+        "difference between the ways by the largest score.",
         "",
         "![row-wise by folded](folding_gpu.svg)",
         "",
