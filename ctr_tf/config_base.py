@@ -6,43 +6,43 @@ import difflib
 from collections.abc import Collection
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Config(BaseModel):
     """A frozen configuration class: an unknown key is an error, and so is a value of another type.
 
-    Where a class has defaults of its own for a section, those that are not given stay.
-
     Example:
         >>> class Example(Config):
         ...     units: int = 8
-        ...     layers: int = 1
-        >>> class Deep(Config):
-        ...     example: Example = Example(layers=3)
-        >>> Deep(example={"units": 16}).example
-        Example(units=16, layers=3)
+        >>> Example(units=16).units
+        16
     """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _with_own_defaults(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        for name, field in cls.model_fields.items():
-            own, section = field.default, given.get(name)
-            # Of a choice between classes, the section may be of another one.
-            if (
-                isinstance(section, dict)
-                and isinstance(own, Config)
-                and field.annotation is type(own)
-            ):
-                given = {**given, name: {**own.model_dump(exclude_unset=True), **section}}
-        return given
+
+def keeping(default: Config) -> BeforeValidator:
+    """What a section is annotated with so that, given in part, it keeps the rest of its default.
+
+    Args:
+        default: of the field; what it has set stays where the section does not say otherwise.
+
+    Example:
+        >>> class Example(Config):
+        ...     units: int = 8
+        ...     layers: int = 1
+        >>> from typing import Annotated
+        >>> DEEP = Example(layers=3)
+        >>> class Deep(Config):
+        ...     example: Annotated[Example, keeping(DEEP)] = DEEP
+        >>> Deep(example={"units": 16}).example
+        Example(units=16, layers=3)
+    """
+    own = default.model_dump(exclude_unset=True)
+    return BeforeValidator(lambda given: {**own, **given} if isinstance(given, dict) else given)
 
 
 class SettingError(ValueError):

@@ -6,10 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import TypeAdapter
 
 from ctr_tf.config import ConfigError, load
+from ctr_tf.config_base import Config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -59,6 +62,17 @@ def test_a_section_given_in_part_keeps_what_its_architecture_has_set():
     )  # fmt: skip
     ffm = load(CONFIGS / "movielens" / "ffm.yaml", ["model.embedding.scale=0.1"]).model.embedding
     assert (ffm.width, ffm.scale) == (4, 0.1)
+
+
+def test_every_section_given_in_part_keeps_the_rest_of_its_default():
+    def below(kind):
+        return {each for own in kind.__subclasses__() for each in {own, *below(own)}}
+
+    for kind in below(Config):
+        for name, field in kind.model_fields.items():
+            if isinstance(field.default, Config) and field.default.model_fields_set:
+                section = TypeAdapter(Annotated[field.annotation, *field.metadata])
+                assert section.validate_python({}) == field.default, (kind, name)
 
 
 def test_keys_that_came_later_are_not_written_out_at_their_defaults(write):

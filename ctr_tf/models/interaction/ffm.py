@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from ctr_tf import layers
-from ctr_tf.config_base import SettingError
+from ctr_tf.config_base import SettingError, keeping
 from ctr_tf.layers.embedding.config import EmbeddingConfig
 from ctr_tf.models.architecture import Body
 from ctr_tf.models.config import ModelConfig
@@ -18,6 +20,8 @@ from ctr_tf.registry import register
 from ctr_tf.schema import Schema
 from ctr_tf.types import CandidateSide, ContextSide, Representation, State, UserSide, Widths
 
+EMBEDDING = EmbeddingConfig(width=4)
+
 
 class FFMConfig(ModelConfig):
     """Configuration of a field-aware factorisation machine.
@@ -28,7 +32,7 @@ class FFMConfig(ModelConfig):
     """
 
     name: str = "ffm"
-    embedding: EmbeddingConfig = EmbeddingConfig(width=4)
+    embedding: Annotated[EmbeddingConfig, keeping(EMBEDDING)] = EMBEDDING
 
 
 @register("ffm", paper="Juan et al. 2016, RecSys, section 3, eq. 4", config=FFMConfig)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
 from ctr_tf import layers
-from ctr_tf.config_base import SettingError, check_known
+from ctr_tf.config_base import SettingError, check_known, keeping
 from ctr_tf.layers.embedding.config import EmbeddingConfig, TableConfig
 from ctr_tf.layers.sequence.config import EncoderConfig
 from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
@@ -24,6 +24,8 @@ from ctr_tf.types import (
     UserSide,
     Widths,
 )
+
+ENCODER = EncoderConfig(activation="gelu", use_bias=True, dropout=0.1)
 
 
 class SRP4CTRConfig(InterestFields, ModelConfig):
@@ -47,7 +49,7 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
     name: str = "srp4ctr"
     sequence: str = ""
     attributes: list[str] = []
-    encoder: EncoderConfig = EncoderConfig(activation="gelu", use_bias=True, dropout=0.1)
+    encoder: Annotated[EncoderConfig, keeping(ENCODER)] = ENCODER
     uni_attention: Literal["untied", "tied", "none"] = "untied"
     queries: int = Field(4, ge=0)
     query_layers: PositiveInt = 1
