@@ -34,7 +34,6 @@ setup(
     extras_require={
         "test": [
             "hypothesis>=6.130",
-            "jax>=0.10",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",

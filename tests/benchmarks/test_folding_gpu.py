@@ -3,19 +3,23 @@
 import csv
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.folding_cases import model_of, request
+from benchmarks.training import environment
 
 ROOT = Path(__file__).parents[2]
-MODELS = ("srp4ctr",)
+MODELS = ("srp4ctr", "din", "bst", "dcn_v2", "can")
+# An environment of its own, which has no TensorFlow.
+pytestmark = pytest.mark.long
 SCORES = """
 import sys
 import numpy as np
 from benchmarks.folding_cases import model_of, request
+assert "tensorflow" not in sys.modules
 found = np.load(sys.argv[1])
 for name in sys.argv[2:]:
     model = model_of(name, 6)
@@ -29,7 +33,7 @@ for name in sys.argv[2:]:
 def run(*arguments):
     variables = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     return subprocess.run(
-        [sys.executable, *map(str, arguments)],
+        [environment("jax"), *map(str, arguments)],
         env=variables | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
