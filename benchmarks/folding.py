@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.files import write_csv, write_figure, write_text
 from benchmarks.folding_cases import (
     MODELS,
+    WAYS,
     difference,
     milliseconds,
     model_of,
@@ -44,7 +45,6 @@ from ctr_tf.layers.attention.buckets import bucketed
 from ctr_tf.models.model import CTRModel
 
 ROOT = Path(__file__).parents[1]
-WAYS = ("folded", "row_wise", "user_tower", "item_tower")
 COLUMNS = (
     "model", "length", "candidates", "repeat", *(f"{way}_ms" for way in WAYS), "folded_flops",
     "row_wise_flops", "difference", "peak_mib", "environment",

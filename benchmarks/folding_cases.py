@@ -39,6 +39,7 @@ OWN_SETTINGS = {
     "srp4ctr": ("model.encoder.positions={length}",),
     "transformer": ("model.encoder.positions={length}",),
 }
+WAYS = ("folded", "row_wise", "user_tower", "item_tower")
 # Of the largest score: float32 sums in another order.
 TOLERANCE = 1e-4
 # Of MovieLens-1M.

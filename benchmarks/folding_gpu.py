@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.files import write_csv, write_figure, write_text
 from benchmarks.folding_cases import (
     MODELS,
+    WAYS,
     Features,
     difference,
     milliseconds,
@@ -44,7 +45,6 @@ from benchmarks.folding_cases import (
 from ctr_tf.models.model import CTRModel
 
 RESULTS = Path(__file__).parent / "results"
-WAYS = ("folded", "row_wise", "user_tower", "item_tower")
 COLUMNS = (
     "model", "length", "candidates", "repeat", *(f"{way}_ms" for way in WAYS), "folded_calls",
     "row_wise_calls", "difference", "environment",

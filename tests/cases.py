@@ -106,7 +106,7 @@ SMALL = {
         "activation": "relu",
         "dropout": 0.0,
         "use_bias": False,
-    },  # fmt: skip
+    },
     "batch_norm": True,
     "cin_units": [4, 3],
     "attention_width": 3,
