@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ctr_tf import datasets
 from ctr_tf.config import Experiment, fingerprint
 from ctr_tf.data.manifest import MANIFEST, RECORD_FORMAT
+from ctr_tf.datasets.dataset import DESCRIPTION, recorded_sha256
 from ctr_tf.schema import Vector
 
 PRETRAINED = ("sequence", "attributes", "encoder", "embedding")
@@ -72,10 +74,22 @@ class Workspace:
                 raise StageError(f"prepared: {manifest}: no such file")
             return fingerprint(manifest.read_text(encoding="utf-8"))
         own = self.experiment.dump()
-        stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in self.sources()]
         ignored = ("runner", "runner_options")
         settings = {key: value for key, value in own["prepare"].items() if key not in ignored}
-        return fingerprint([RECORD_FORMAT, own["schema"], settings, stats])
+        contents = [self._contents(path) for path in self.sources()]
+        return fingerprint([RECORD_FORMAT, own["schema"], settings, contents])
+
+    def _contents(self, path: Path) -> list[str | int]:
+        """What tells the contents of a raw file from others.
+
+        A fetched dataset is verified against its checksum before it is prepared: its runs have the
+        same names wherever they are trained. Of another file, size and time stand for them.
+        """
+        name, described = self.experiment.dataset, self.dataset / DESCRIPTION
+        verified = [f"{table}.csv" for table in datasets.get(name).tables] if name else []
+        if path.parent == self.dataset and path.name in verified and described.exists():
+            return [path.name, recorded_sha256(described)]
+        return [path.name, path.stat().st_size, path.stat().st_mtime_ns]
 
     @property
     def prepared(self) -> Path:

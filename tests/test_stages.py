@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from ctr_tf import stages
 from ctr_tf.config import load
 from ctr_tf.data.manifest import ManifestError
+from ctr_tf.datasets import DatasetError
 from ctr_tf.export.versions import new_version
 from ctr_tf.training.result import TrainResult
 from ctr_tf.workspace import StageError, Workspace
@@ -156,6 +158,29 @@ def test_folders_follow_what_their_content_depends_on(workspace, tmp_path):
     assert prepared.prepared != first.prepared and prepared.run != first.run
     os.utime(tmp_path / "log.csv", (1, 1))
     assert workspace().prepared != first.prepared
+
+
+def test_folders_of_a_fetched_dataset_follow_its_checksum(workspace, tmp_path):
+    folder = tmp_path / "workspace" / "datasets" / "movielens_1m"
+    folder.mkdir(parents=True)
+    (folder / "ratings.csv").write_text("item_id,click\na,1\n")
+    (folder / "dataset.json").write_text('{"sha256": "1a"}')
+
+    def prepared(pattern: str) -> Path:
+        return workspace("dataset=movielens_1m", f"prepare.impressions.path={pattern}").prepared
+
+    added = shutil.copy(folder / "ratings.csv", folder / "added.csv")
+    elsewhere = str(tmp_path / "log.csv")
+    first, others = prepared("ratings.csv"), [prepared("added.csv"), prepared(elsewhere)]
+    for path in (folder / "ratings.csv", added, elsewhere):
+        os.utime(path, (1, 1))
+    assert prepared("ratings.csv") == first
+    assert prepared("added.csv") != others[0] and prepared(elsewhere) != others[1]
+    (folder / "dataset.json").write_text('{"sha256": "1b"}')
+    assert prepared("ratings.csv") != first
+    (folder / "dataset.json").write_text("{")
+    with pytest.raises(DatasetError, match="dataset.json is missing or damaged"):
+        prepared("ratings.csv")
 
 
 def test_what_is_missing_is_named(workspace, tmp_path):

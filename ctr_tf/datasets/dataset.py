@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DESCRIPTION = "dataset.json"
+"""The file of a fetched dataset that says what it is."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -94,7 +97,7 @@ class Dataset:
             "sha256": sha256,
         }
         text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
-        (folder / "dataset.json").write_text(text, encoding="utf-8")
+        (folder / DESCRIPTION).write_text(text, encoding="utf-8")
         verify(folder, counted, self.sha256)
         progress.advance(task)
 
@@ -232,15 +235,26 @@ def verify(folder: Path, rows: Mapping[str, int], sha256: str | None) -> None:
     Raises:
         DatasetError: If a file is missing or unreadable, or a count or checksum differs.
     """
-    path = folder / "dataset.json"
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        recorded = described["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path} is missing or damaged: {error!r}") from error
+    path = folder / DESCRIPTION
+    recorded = recorded_sha256(path)
     counted, digest = inspect(folder, tuple(rows))
     check_counts(rows, counted)
     for what, got in (("the files in " + str(folder), digest), (str(path), recorded)):
         expected = sha256 or recorded
         if got != expected:
             raise DatasetError(f"{what}: expected SHA-256 {expected}, got {got}")
+
+
+def recorded_sha256(path: Path) -> str:
+    """The checksum of a dataset's files that its description states.
+
+    Args:
+        path: of the description.
+
+    Raises:
+        DatasetError: If it is missing or damaged.
+    """
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path} is missing or damaged: {error!r}") from error
