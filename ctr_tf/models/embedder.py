@@ -92,7 +92,11 @@ class Embedder(keras.layers.Layer):
                 specs.append(TableSpec(name, rows[name], **table.model_dump()))
                 for view, own in view_widths.items():
                     if name in own:
-                        spec = {**table.model_dump(), "width": own[name]}
+                        spec = {
+                            **table.model_dump(),
+                            "width": own[name],
+                            "trainable": config.trainable,
+                        }
                         specs.append(TableSpec(f"{name}/{view}", rows[name], **spec))
         with keras.name_scope(self.name):
             self.tables = (
@@ -119,7 +123,8 @@ class Embedder(keras.layers.Layer):
                         projection = self._projection(f"{name}_{view}", own[name])
                         self.projections[f"{name}/{view}"] = projection
         for key, projection in self.projections.items():
-            projection.trainable = config.table(key.partition("/")[0]).trainable
+            name, _, view = key.partition("/")
+            projection.trainable = config.trainable if view else config.table(name).trainable
         self.built = True
 
     def _encoder(self, name: str) -> str:

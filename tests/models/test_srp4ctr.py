@@ -121,7 +121,7 @@ class Parts:
         """Layers in the order of the oracle's parts, and activations."""
         mlp = self.body.mlp
         (kernel, bias), *rest = split_mlp_layers(mlp)
-        order = ["uni", "interest", "candidate", "user", "context"]
+        order = ["uni", "interest", "candidate", "own", "user", "context"]
         sizes = mlp.split.part_widths
         starts = dict(zip(sizes, np.cumsum([0, *sizes.values()])))
         kernel = np.concatenate([kernel[starts[p] : starts[p] + sizes[p]] for p in order])
@@ -130,7 +130,10 @@ class Parts:
 
     def fields(self, b, n):
         """Vectors of the candidate's, the user's and the context's fields."""
-        return [self.numpy.candidate(b, n)], self.numpy.user(b), self.numpy.context(b)
+        candidate = self.numpy.candidate(b, n)
+        if self.config.own_tables:
+            candidate = [*candidate, *self.numpy.fields(ITEM, (b, n), "/own")]
+        return [candidate], self.numpy.user(b), self.numpy.context(b)
 
 
 def one_row_each(value):
@@ -163,9 +166,10 @@ def oracle(model, features):
         {"uni_attention": "none", "query_layers": 2, "query_features": ["city", "age"]},
         {"queries": 0},
         {"queries": 0, "uni_attention": "none"},
+        {"own_tables": True},
         {"user_context": ["hour"], "query_features": ["hour"]},
     ],
-    ids=["plain", "norm", "tied", "no_uni", "no_queries", "neither", "context"],
+    ids=["plain", "norm", "tied", "no_uni", "no_queries", "neither", "own", "context"],
 )
 def test_logits_are_those_of_each_row(rng, given):
     given = {"encoder": GELU, **given}
@@ -269,7 +273,9 @@ def test_what_is_frozen_has_no_gradient(rng, kind):
 
 
 def test_frozen_weights_are_as_they_were_after_training(rng):
-    model = build("srp4ctr", "full", rng, freeze=True, patch=3)
+    model = build("srp4ctr", "full", rng, freeze=True, patch=3, own_tables=True)
+    specs = model.embedder.tables.specs
+    assert specs["item_id/own"].trainable and not specs["item_id"].trainable
     features = batch("full", rng)
     labels = labels_of("full", features, rng)
     batches = {"features": features, "labels": labels}

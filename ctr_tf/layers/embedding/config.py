@@ -18,7 +18,8 @@ class TableConfig(Config):
         scale: its standard deviation, or half the range of `uniform`.
         l2: weight of the squared norm of the rows that a batch touches, added to the loss.
         dtype: in which the table is stored; the optimiser's state is float32 in any case.
-        trainable: whether training changes it.
+        trainable: whether training changes it; further embeddings that an architecture has of the
+            same features, such as first-order weights, follow the embedding's default.
     """
 
     width: PositiveInt | None = None

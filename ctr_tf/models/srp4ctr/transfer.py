@@ -18,6 +18,7 @@ from ctr_tf.schema import Schema
 from ctr_tf.types import (
     CandidateSide,
     ContextSide,
+    Fields,
     Representation,
     State,
     Tensor,
@@ -43,6 +44,8 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
         patch: width of the model patches in the encoder; 0 for none.
         freeze: whether encoder and tables of the behaviours' attributes stay as they are; patches
             are trained.
+        own_tables: whether the MLP reads the attributes that candidates share with behaviours from
+            tables of its own as well, which are trained beside frozen ones.
         units, activation, dropout: of the MLP; the encoder has its own.
     """
 
@@ -56,6 +59,7 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
     query_features: list[str] = []
     patch: int = Field(0, ge=0)
     freeze: bool = False
+    own_tables: bool = False
 
 
 @register(
@@ -73,6 +77,9 @@ class SRP4CTR(Body):
     `layers.QueryingTransformer`). An MLP sees what both found, candidate, user and context.
     Encoder, keys and values, and queries are computed once a user: a candidate costs a row through
     as many blocks as the encoder has.
+
+    Where what was pre-trained is frozen, a candidate's shared attributes say no more than they said
+    there; with `own_tables` the MLP has further embeddings of them.
 
     With `queries: 0` and `uni_attention: none` what is left is the encoder's mean; with `patch` and
     `freeze` besides it is MP (Yuan et al. 2020, arXiv:2001.04253): see `layers.ModelPatch`.
@@ -126,12 +133,27 @@ class SRP4CTR(Body):
                 "context": widths.total("context"),
                 "candidate": widths.total("candidate"),
                 "uni": encoder.width if self.uni else 0,
+                "own": sum(self.views_of(config, widths).get("own", {}).values()),
             },
             config.units,
             config.activation,
             dropout=config.dropout,
             name="mlp",
         )
+
+    @classmethod
+    def views_of(cls, config: SRP4CTRConfig, widths: Widths) -> dict[str, dict[str, int]]:
+        if not config.own_tables:
+            return {}
+        sequence = config.sequence or next(iter(widths.sequences))
+        names = _attributes(config, widths, sequence)
+        return {"own": {n: widths.candidate[n] for n in names if n in widths.candidate}}
+
+    def candidate_products(self, fields: Fields, training: bool) -> dict[str, Tensor]:
+        found = super().candidate_products(fields, training)
+        if self.config.own_tables:
+            found["own"] = self.mlp.part("own", layers.concat(fields.views["own"].values()))
+        return found
 
     @classmethod
     def embedding(cls, config: SRP4CTRConfig, schema: Schema) -> EmbeddingConfig:
@@ -204,6 +226,8 @@ class SRP4CTR(Body):
     ) -> Representation:
         mask = candidates.mask
         products = side_products(self.mlp, state["user"], context, candidates)
+        if self.config.own_tables:
+            products.append(candidates.products["own"])
         if self.uni:
             target = sum(candidates.fields.values[name] for name in self.shared)
             keys_values = [state[f"keys_values_{i}"] for i in range(self.config.encoder.layers)]
