@@ -2,13 +2,15 @@
 
     python -m benchmarks.leaderboard.pretraining --board srp4ctr
 
-Reads those that are finished, which entries share.
+Reads those that are finished, which entries share; one that is no more than in the page's CSV
+stays there as long as the board has it.
 """
 
 from __future__ import annotations
 
+import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from benchmarks.leaderboard.scores import plus_minus
 from ctr_tf.evaluation.curves import read_curves
 from ctr_tf.training.config import RANKING_METRICS
 
-COLUMNS = ("objective", "seed", "step", "epoch", *RANKING_METRICS)
+COLUMNS = ("objective", "seed", "key", "step", "epoch", *RANKING_METRICS)
 MEASURE = "ndcg"
 """What ends a pre-training and chooses its weights."""
 
@@ -34,11 +36,13 @@ class Pretraining:
     Args:
         name: of its objective, and what else tells it from others of the board.
         seed: of it.
+        key: of its configuration, data and seed.
         records: of the validation split, in order: step, epoch and `RANKING_METRICS`.
     """
 
     name: str
     seed: int
+    key: str
     records: list[dict]
 
     @property
@@ -47,26 +51,55 @@ class Pretraining:
         return max(self.records, key=lambda record: record[MEASURE])
 
 
-def read(trainer: Trainer, board: Board) -> list[Pretraining]:
-    """The finished pre-trainings of a board, in the board's order."""
-    found: dict[Path, Pretraining] = {}
+def read(trainer: Trainer, board: Board, recorded: Mapping[str, list[dict]]) -> list[Pretraining]:
+    """The finished pre-trainings of a board, in the board's order.
+
+    Args:
+        trainer: whose workspace has them.
+        board: of the entries.
+        recorded: records of pre-trainings by their key, for those that are not there.
+    """
+    found: dict[str, Pretraining] = {}
     for entry in board.entries:
         for seed in board.seeds:
             workspace = trainer.workspace(board, entry, trainer.seeded(board, entry, seed))
             if workspace.experiment.pretrain is None:
                 break
-            if not (workspace.pretrained / "stages" / "pretrain.json").exists():
+            folder = workspace.pretrained
+            records = recorded.get(folder.name, [])
+            if (folder / "stages" / "pretrain.json").exists():
+                curves = read_curves(folder / "history.jsonl").records
+                records = [record for record in curves if record["split"] == "validation"]
+            if not records:
                 continue  # Not finished.
             objective = workspace.experiment.pretrain.objective.name
             attributes = workspace.experiment.model.attributes
             name = f"{objective} of {', '.join(attributes)}" if attributes else objective
-            records = [
-                record
-                for record in read_curves(workspace.pretrained / "history.jsonl").records
-                if record["split"] == "validation"
-            ]
-            found.setdefault(workspace.pretrained, Pretraining(name, seed, records))
+            found.setdefault(folder.name, Pretraining(name, seed, folder.name, records))
     return list(found.values())
+
+
+def read_csv(path: Path) -> dict[str, list[dict]]:
+    """The records of an earlier page by the key of their pre-training; none where it is not there.
+
+    Raises:
+        ValueError: the file has other columns, or a value does not parse; names the line.
+    """
+    found: dict[str, list[dict]] = {}
+    if not path.exists():
+        return found
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"{path}: its columns must be {', '.join(COLUMNS)}")
+        for line in reader:
+            try:
+                record = {name: int(line[name]) for name in ("step", "epoch")}
+                record |= {metric: float(line[metric]) for metric in RANKING_METRICS}
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}:{reader.line_num}: {error}") from None
+            found.setdefault(line["key"], []).append(record)
+    return found
 
 
 def page(name: str, board: Board, found: Sequence[Pretraining]) -> str:
@@ -118,17 +151,17 @@ def main() -> None:
     every = boards()
     options = page_parser("pretraining", __doc__, every).parse_args()
     board = every[options.board]
-    found = read(Trainer(options.workspace), board)
-    if not found:
-        print(
-            f"error: no pre-training is there: python -m benchmarks.leaderboard "
-            f"--boards {options.board}",
-            file=sys.stderr,
-        )
-        sys.exit(2)
     file = options.output / f"pretraining_{options.board}.md"
+    try:
+        found = read(Trainer(options.workspace), board, read_csv(file.with_suffix(".csv")))
+        if not found:
+            command = f"python -m benchmarks.leaderboard --boards {options.board}"
+            raise ValueError(f"no pre-training is there: {command}")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     records = (
-        record | {"objective": each.name, "seed": each.seed}
+        record | {"objective": each.name, "seed": each.seed, "key": each.key}
         for each in found
         for record in each.records
     )

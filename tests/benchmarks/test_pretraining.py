@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -72,6 +74,39 @@ def test_the_best_epochs_of_those_that_ended(command, tmp_path, capsys):
         ("2", "1", "0.25"), ("2", "2", "0.125"),
     ]  # fmt: skip
     assert page.with_suffix(".svg").read_text().count("</svg>") == 1
+
+
+def test_one_that_was_written_down_stays(command, tmp_path):
+    for seed, values in (("1", [0.125, 0.5]), ("2", [0.25])):
+        write(tmp_path / "workspace" / seed, values)
+    command()
+    page = tmp_path / "results" / "pretraining_small.md"
+    before = page.read_text()
+    shutil.rmtree(tmp_path / "workspace" / "2")
+    command()
+    assert page.read_text() == before and "| 2 | 2 of 2, 1 of 1 |" in before
+    file = page.with_suffix(".csv")
+    # Of another configuration than the board's today.
+    file.write_text(file.read_text().replace(",2,2,10,1,", ",2,other,10,1,"))
+    command()
+    assert "| 1 | 2 of 2 |" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("objective,seed", "objective,sead"), "its columns must be objective, seed, key"),
+        ((",0.125,", ",much,"), "pretraining_small.csv:2: could not convert .*'much'"),
+    ],
+)
+def test_a_csv_that_does_not_parse(command, tmp_path, capsys, change, message):
+    write(tmp_path / "workspace" / "1", [0.125])
+    command()
+    file = tmp_path / "results" / "pretraining_small.csv"
+    file.write_text(file.read_text().replace(*change))
+    with pytest.raises(SystemExit):
+        command()
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_nothing_is_there(command, capsys):
