@@ -82,8 +82,9 @@ class Workspace:
     def _contents(self, path: Path) -> list[str | int]:
         """What tells the contents of a raw file from others.
 
-        A fetched dataset is verified against its checksum before it is prepared: its runs have the
-        same names wherever they are trained. Of another file, size and time stand for them.
+        `Dataset.fetch`, before each preparation by the command line, verifies a dataset against its
+        checksum: its runs have the same names wherever they are trained. Of another file, size and
+        time stand for them.
         """
         name, described = self.experiment.dataset, self.dataset / DESCRIPTION
         verified = [f"{table}.csv" for table in datasets.get(name).tables] if name else []

@@ -147,10 +147,8 @@ VARIANTS = {
         "srp4ctr",
         {"queries": 0, "encoder": {**SMALL["encoder"], "input_norm": True}},
     ),
-    "srp4ctr_patch": (
-        "srp4ctr",
-        {"queries": 0, "uni_attention": "none", "patch": 3, "own_tables": True},
-    ),
+    "srp4ctr_own": ("srp4ctr", {"freeze": True, "own_tables": True}),
+    "srp4ctr_patch": ("srp4ctr", {"queries": 0, "uni_attention": "none", "patch": 3}),
     "srp4ctr_tied": ("srp4ctr", {"uni_attention": "tied", "query_features": ["city"]}),
 }
 

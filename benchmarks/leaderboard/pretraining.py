@@ -157,7 +157,7 @@ def main() -> None:
         if not found:
             command = f"python -m benchmarks.leaderboard --boards {options.board}"
             raise ValueError(f"no pre-training is there: {command}")
-    except ValueError as error:
+    except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     records = (

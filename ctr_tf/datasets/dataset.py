@@ -257,4 +257,6 @@ def recorded_sha256(path: Path) -> str:
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path} is missing or damaged: {error!r}") from error
+        raise DatasetError(
+            f"{path} is missing or damaged, fetch the dataset again: {error!r}"
+        ) from error

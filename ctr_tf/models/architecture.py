@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ctr_tf.config_base import SettingError
-from ctr_tf.layers.embedding.config import EmbeddingConfig
+from ctr_tf.layers.embedding.config import EmbeddingConfig, TableConfig
 from ctr_tf.models.config import ModelConfig
 from ctr_tf.models.multitask.network import TaskNetworkConfig
 from ctr_tf.schema import Schema
@@ -19,6 +19,8 @@ from ctr_tf.types import (
     UserSide,
     Widths,
 )
+
+Views = dict[str, int | dict[str, int | TableConfig]]
 
 
 class Body:
@@ -65,10 +67,11 @@ class Body:
         self.widths = widths
 
     @classmethod
-    def views_of(cls, config: ModelConfig, widths: Widths) -> dict[str, int | dict[str, int]]:
+    def views_of(cls, config: ModelConfig, widths: Widths) -> Views:
         """`views`, or where they follow from the config, the width of each feature that has one.
 
-        Behaviour attributes are named `sequence.attribute`.
+        In place of the width, all in which its table differs from the feature's own. Behaviour
+        attributes are named `sequence.attribute`.
         """
         return dict(cls.views)
 

@@ -9,10 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from ctr_tf.layers.embedding.config import EmbeddingConfig
+from ctr_tf.layers.embedding.config import EmbeddingConfig, TableConfig
 from ctr_tf.layers.embedding.tables import EmbeddingTables, TableSpec
 from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sequence.pooling import pool
+from ctr_tf.models.architecture import Views
 from ctr_tf.models.widths import embedded_widths
 from ctr_tf.schema import REQUEST_TIME, Categorical, Numeric, Schema, Text, Vector
 from ctr_tf.types import Behaviours, CandidateSide, ContextSide, Fields, Tensor, UserSide
@@ -45,8 +46,7 @@ class Embedder(keras.layers.Layer):
         rows: rows of each encoder's table (see `Vocabularies.rows`).
         config: widths, initialisers, regularisers.
         vectors: cached tables of vector features, (rows, width).
-        views: extra embeddings: view name to its width of every feature, behaviours aside, or to
-            the width of each feature, or behaviour attribute `sequence.attribute`, that has it.
+        views: extra embeddings: see `Body.views_of`.
         one_width: whether numbers are multiplied by a learned vector of the default width.
         user_context: context features that count as user fields.
 
@@ -63,7 +63,7 @@ class Embedder(keras.layers.Layer):
         rows: dict[str, int],
         config: EmbeddingConfig,
         vectors: dict[str, np.ndarray],
-        views: dict[str, int | dict[str, int]],
+        views: Views,
         one_width: bool,
         user_context: Collection[str] = (),
         **kwargs,
@@ -74,13 +74,13 @@ class Embedder(keras.layers.Layer):
             view: list(schema.features if isinstance(own, int) else own)
             for view, own in views.items()
         }
-        view_widths = {
-            view: {
-                self._encoder(name): own if isinstance(own, int) else own[name]
-                for name in self.views[view]
-            }
-            for view, own in views.items()
-        }
+        view_tables: dict[str, dict[str, TableConfig]] = {}
+        for view, names in self.views.items():
+            view_tables[view] = {}
+            for name in names:
+                given = views[view] if isinstance(views[view], int) else views[view][name]
+                given = TableConfig(width=given) if isinstance(given, int) else given
+                view_tables[view][self._encoder(name)] = config.table(self._encoder(name), given)
         self.widths = embedded_widths(schema, config, one_width, user_context)
         self.side_features = {
             side: list(getattr(self.widths, side)) for side in ("user", "context", "candidate")
@@ -90,13 +90,9 @@ class Embedder(keras.layers.Layer):
             table = config.table(name)
             if isinstance(feature, (Categorical, Text)):
                 specs.append(TableSpec(name, rows[name], **table.model_dump()))
-                for view, own in view_widths.items():
+                for view, own in view_tables.items():
                     if name in own:
-                        spec = {
-                            **table.model_dump(),
-                            "width": own[name],
-                            "trainable": config.trainable,
-                        }
+                        spec = own[name].model_dump()
                         specs.append(TableSpec(f"{name}/{view}", rows[name], **spec))
         with keras.name_scope(self.name):
             self.tables = (
@@ -116,15 +112,12 @@ class Embedder(keras.layers.Layer):
                     autocast=False,
                 )
             if isinstance(feature, Vector) or (isinstance(feature, Numeric) and one_width):
-                self.projections[name] = self._projection(name, config.table(name).width)
+                self.projections[name] = self._projection(name, config.table(name))
             if isinstance(feature, (Vector, Numeric)):
-                for view, own in view_widths.items():
+                for view, own in view_tables.items():
                     if name in own:
                         projection = self._projection(f"{name}_{view}", own[name])
                         self.projections[f"{name}/{view}"] = projection
-        for key, projection in self.projections.items():
-            name, _, view = key.partition("/")
-            projection.trainable = config.trainable if view else config.table(name).trainable
         self.built = True
 
     def _encoder(self, name: str) -> str:
@@ -132,8 +125,10 @@ class Embedder(keras.layers.Layer):
         sequence, _, attribute = name.rpartition(".")
         return self.schema.encoder(attribute, sequence or None)
 
-    def _projection(self, name: str, width: int) -> keras.layers.Layer:
-        return keras.layers.Dense(width, use_bias=False, name=f"{name}_projection")
+    def _projection(self, name: str, table: TableConfig) -> keras.layers.Layer:
+        return keras.layers.Dense(
+            table.width, use_bias=False, trainable=table.trainable, name=f"{name}_projection"
+        )
 
     def embed(self, *sides: Pending) -> list[UserSide | ContextSide | CandidateSide]:
         """Sides of a batch, with one gather of each stack of tables however many sides there are.

@@ -86,6 +86,11 @@ def test_one_that_was_written_down_stays(command, tmp_path):
     command()
     assert page.read_text() == before and "| 2 | 2 of 2, 1 of 1 |" in before
     file = page.with_suffix(".csv")
+    # What is there is read again.
+    file.write_text(file.read_text().replace(",1,1,20,2,0.5,", ",1,1,20,2,0.75,"))
+    assert "0.75" in file.read_text()
+    command()
+    assert page.read_text() == before
     # Of another configuration than the board's today.
     file.write_text(file.read_text().replace(",2,2,10,1,", ",2,other,10,1,"))
     command()
@@ -104,7 +109,7 @@ def test_a_csv_that_does_not_parse(command, tmp_path, capsys, change, message):
     command()
     file = tmp_path / "results" / "pretraining_small.csv"
     file.write_text(file.read_text().replace(*change))
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="^2$"):
         command()
     assert re.search(message, capsys.readouterr().err)
 

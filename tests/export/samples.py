@@ -53,8 +53,9 @@ SCHEMAS = {
 }
 
 CASES = [(name, "both") for name in registry.entries()]
-# Which sides there are is the signatures' matter, not the architecture's.
-CASES += [(name, shape) for name in ("dcn_v2", "deepfm") for shape in ("candidates", "user")]
+# Where a side is missing, parts of sums and gates are.
+ONE_SIDED = ("dcn_v2", "deepfm", "ffm", "finalmlp", "fm", "pnn")
+CASES += [(name, shape) for name in ONE_SIDED for shape in ("candidates", "user")]
 HEADS = {
     **{kind: {"kind": kind} for kind in ("shared_bottom", "mmoe", "ple")},
     "esmm": {"kind": "esmm", "conversion": "like"},

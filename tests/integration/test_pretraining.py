@@ -46,6 +46,7 @@ pretrain:
 model:
   name: srp4ctr
   freeze: true
+  own_tables: true
   encoder: {width: 16, feed_forward: 32, positions: 9, dropout: 0.0}
   units: [8]
 """
@@ -141,7 +142,7 @@ def test_other_objectives_learn_the_next_item_of_ids_alone(run, workspace, name)
     data = stages.open_data(found)
     model = stages.initial_model(found, data)
     assert_taken_over(model, found, data, ["item"])
-    # Frozen is what the encoder reads alone.
+    # Frozen is what the encoder reads alone; what is the candidate's own is not.
     assert {n for n, s in model.embedder.tables.specs.items() if not s.trainable} == {"item"}
 
 

@@ -316,7 +316,16 @@ WIDE = {"item_id": 64, "rating": 64}
         ({"sequence": "histori"}, {}, "model.sequence: .*did you mean 'history'"),
         ({"encoder": {"heads": 5}}, {}, "heads: must divide the width, 64; got 5"),
         ({}, {"sequences": {"history": {"item_id": 8}}}, "history.item_id is summed .*64; got 8"),
-        ({}, {"candidate": {"price": 1}}, r"\['item_id', 'rating'\] share no name with .*price"),
+        (
+            {},
+            {"candidate": {"price": 1}},
+            r"uni_attention read .*: \['item_id', 'rating'\] share no name with .*price",
+        ),
+        (
+            {"uni_attention": "none", "own_tables": True},
+            {"candidate": {"price": 1}},
+            "own_tables read what candidates share",
+        ),
         ({"attributes": ["ratin"]}, {}, "model.attributes.0: .*did you mean 'rating'"),
         ({"query_features": ["aeg"]}, {}, "query_features.0: .*did you mean 'age'"),
     ],

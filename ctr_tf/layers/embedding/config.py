@@ -18,8 +18,7 @@ class TableConfig(Config):
         scale: its standard deviation, or half the range of `uniform`.
         l2: weight of the squared norm of the rows that a batch touches, added to the loss.
         dtype: in which the table is stored; the optimiser's state is float32 in any case.
-        trainable: whether training changes it; further embeddings that an architecture has of the
-            same features, such as first-order weights, follow the embedding's default.
+        trainable: whether training changes it.
     """
 
     width: PositiveInt | None = None
@@ -55,9 +54,14 @@ class EmbeddingConfig(Config):
     tables: dict[str, TableConfig] = {}
     shard_rows: PositiveInt | None = None
 
-    def table(self, name: str) -> TableConfig:
-        """The configuration of one table with every default filled in."""
-        own = self.tables.get(name, TableConfig())
-        given = own.model_dump(exclude_none=True)
-        defaults = {key: getattr(self, key) for key in TableConfig.model_fields}
-        return TableConfig(**{**defaults, **given})
+    def table(self, name: str, view: TableConfig | None = None) -> TableConfig:
+        """The configuration of one table with every default filled in.
+
+        Args:
+            name: of the table.
+            view: what differs in a further table of the same feature.
+        """
+        found = {key: getattr(self, key) for key in TableConfig.model_fields}
+        for own in (self.tables.get(name), view):
+            found |= own.model_dump(exclude_none=True) if own else {}
+        return TableConfig(**found)

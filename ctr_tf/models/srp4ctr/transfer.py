@@ -45,7 +45,7 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
         freeze: whether encoder and tables of the behaviours' attributes stay as they are; patches
             are trained.
         own_tables: whether the MLP reads the attributes that candidates share with behaviours from
-            tables of its own as well, which are trained beside frozen ones.
+            tables of its own as well, which are trained where the others are frozen.
         units, activation, dropout: of the MLP; the encoder has its own.
     """
 
@@ -59,7 +59,8 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
     query_features: list[str] = []
     patch: int = Field(0, ge=0)
     freeze: bool = False
-    own_tables: bool = False
+    # The default is not written out: runs from before it had a name keep theirs.
+    own_tables: bool = Field(False, exclude_if=lambda own: not own)
 
 
 @register(
@@ -79,7 +80,8 @@ class SRP4CTR(Body):
     as many blocks as the encoder has.
 
     Where what was pre-trained is frozen, a candidate's shared attributes say no more than they said
-    there; with `own_tables` the MLP has further embeddings of them.
+    there; with `own_tables` the MLP has further embeddings of them. That is our reading: the paper
+    freezes the parameters of the pre-trained model, and does not say that candidates have no other.
 
     With `queries: 0` and `uni_attention: none` what is left is the encoder's mean; with `patch` and
     `freeze` besides it is MP (Yuan et al. 2020, arXiv:2001.04253): see `layers.ModelPatch`.
@@ -99,7 +101,7 @@ class SRP4CTR(Body):
     Example:
         >>> widths = Widths(candidate={"item_id": 64}, sequences={"history": {"item_id": 64}})
         >>> SRP4CTR(SRP4CTRConfig(), widths).mlp.split.part_widths
-        {'user': 0, 'interest': 256, 'context': 0, 'candidate': 64, 'uni': 64}
+        {'user': 0, 'interest': 256, 'context': 0, 'candidate': 64, 'uni': 64, 'own': 0}
     """
 
     needs_sequence = True
@@ -108,9 +110,9 @@ class SRP4CTR(Body):
     def __init__(self, config: SRP4CTRConfig, widths: Widths):
         super().__init__(config, widths)
         encoder = config.encoder
-        self.sequence = config.sequence or next(iter(widths.sequences))
-        self.attributes = _attributes(config, widths, self.sequence)
-        self.shared = [name for name in self.attributes if name in widths.candidate]
+        self.sequence = _sequence(config, widths)
+        self.attributes = _attributes(config, widths)
+        self.shared = _shared(config, widths)
         self.encoder = layers.Encoder(encoder, project=False, name=f"{self.sequence}_encoder")
         self.encoder.build((None, encoder.width))
         self.encoder.trainable = not config.freeze
@@ -126,6 +128,7 @@ class SRP4CTR(Body):
         if config.queries:
             own = encoder.model_copy(update={"layers": config.query_layers})
             self.querying = layers.QueryingTransformer(config.queries, own, name="querying")
+        own = self.views_of(config, widths).get("own", {})
         self.mlp = layers.SplitMLP(
             {
                 "user": widths.total("user") + sum(pooled_widths(widths, self.sequence)),
@@ -133,7 +136,7 @@ class SRP4CTR(Body):
                 "context": widths.total("context"),
                 "candidate": widths.total("candidate"),
                 "uni": encoder.width if self.uni else 0,
-                "own": sum(self.views_of(config, widths).get("own", {}).values()),
+                "own": sum(table.width for table in own.values()),
             },
             config.units,
             config.activation,
@@ -142,17 +145,17 @@ class SRP4CTR(Body):
         )
 
     @classmethod
-    def views_of(cls, config: SRP4CTRConfig, widths: Widths) -> dict[str, dict[str, int]]:
+    def views_of(cls, config: SRP4CTRConfig, widths: Widths) -> dict[str, dict[str, TableConfig]]:
         if not config.own_tables:
             return {}
-        sequence = config.sequence or next(iter(widths.sequences))
-        names = _attributes(config, widths, sequence)
-        return {"own": {n: widths.candidate[n] for n in names if n in widths.candidate}}
+        own = TableConfig(width=config.encoder.width, trainable=True)
+        return {"own": dict.fromkeys(_shared(config, widths), own)}
 
     def candidate_products(self, fields: Fields, training: bool) -> dict[str, Tensor]:
         found = super().candidate_products(fields, training)
         if self.config.own_tables:
-            found["own"] = self.mlp.part("own", layers.concat(fields.views["own"].values()))
+            own = self.mlp.part("own", layers.concat(fields.views["own"].values()))
+            found[self.mlp.name] = self.mlp.split.join([found[self.mlp.name], own], bias=False)
         return found
 
     @classmethod
@@ -176,12 +179,11 @@ class SRP4CTR(Body):
         super().check(config, widths)
         if config.sequence:
             check_known(("model", "sequence"), "sequence", config.sequence, widths.sequences)
-        encoder = config.encoder
-        sequence = config.sequence or next(iter(widths.sequences))
+        encoder, sequence = config.encoder, _sequence(config, widths)
         known = widths.sequences[sequence]
         for index, name in enumerate(config.attributes):
             check_known(("model", "attributes", index), "attribute", name, known)
-        attributes = _attributes(config, widths, sequence)
+        attributes = _attributes(config, widths)
         for name in attributes:
             if known[name] != encoder.width:
                 raise SettingError(
@@ -189,11 +191,16 @@ class SRP4CTR(Body):
                     f"{sequence}.{name} is summed with the other attributes: its table needs the "
                     f"encoder's width, {encoder.width}; got {known[name]}",
                 )
-        if not set(attributes) & set(widths.candidate) and config.uni_attention != "none":
+        of_both = {
+            "uni_attention": config.uni_attention != "none",
+            "own_tables": config.own_tables,
+        }
+        if any(of_both.values()) and not _shared(config, widths):
             raise SettingError(
                 ("schema", "sequences", sequence, "attributes"),
-                f"the candidate reads the encoder as a behaviour: {attributes} share no name with "
-                f"the candidate features {list(widths.candidate)}",
+                f"{' and '.join(name for name, on in of_both.items() if on)} read what candidates "
+                f"share with behaviours: {attributes} share no name with the candidate features "
+                f"{list(widths.candidate)}",
             )
         for index, name in enumerate(config.query_features):
             at = ("model", "query_features", index)
@@ -226,8 +233,6 @@ class SRP4CTR(Body):
     ) -> Representation:
         mask = candidates.mask
         products = side_products(self.mlp, state["user"], context, candidates)
-        if self.config.own_tables:
-            products.append(candidates.products["own"])
         if self.uni:
             target = sum(candidates.fields.values[name] for name in self.shared)
             keys_values = [state[f"keys_values_{i}"] for i in range(self.config.encoder.layers)]
@@ -248,6 +253,16 @@ class SRP4CTR(Body):
         return self.encoder.encode(x, packing, patches, training)
 
 
-def _attributes(config: SRP4CTRConfig, widths: Widths, sequence: str) -> list[str]:
+def _sequence(config: SRP4CTRConfig, widths: Widths) -> str:
+    """The sequence that the encoder reads."""
+    return config.sequence or next(iter(widths.sequences))
+
+
+def _attributes(config: SRP4CTRConfig, widths: Widths) -> list[str]:
     """The attributes of behaviours that the encoder reads."""
-    return config.attributes or list(widths.sequences[sequence])
+    return config.attributes or list(widths.sequences[_sequence(config, widths)])
+
+
+def _shared(config: SRP4CTRConfig, widths: Widths) -> list[str]:
+    """Those that are features of candidates, too."""
+    return [name for name in _attributes(config, widths) if name in widths.candidate]
