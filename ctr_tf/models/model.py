@@ -63,7 +63,7 @@ class CTRModel(keras.Model):
         self.rows = dict(rows)
         embedding = entry.body.embedding(config, schema)
         widths = embedded_widths(schema, embedding, entry.body.one_width, config.user_context)
-        entry.body.check(config, widths)
+        entry.body.check(config, widths)  # Its views are made of what fits.
         # Weights made before the first call get the path that those made in it have.
         with keras.name_scope(self.name):
             self.embedder = Embedder(
