@@ -59,3 +59,22 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> Path:
     writer.writeheader()
     writer.writerows(rows)
     return write_text(path, text.getvalue())
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a file that `write_csv` wrote; none where it is not there.
+
+    Raises:
+        ValueError: the file is not of these columns, or a line of another number; names it.
+    """
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != tuple(columns):
+            raise ValueError(f"{path}: its columns must be {', '.join(columns)}")
+        lines = list(reader)
+    for number, line in enumerate(lines, start=2):
+        if None in line or None in line.values():
+            raise ValueError(f"{path}:{number}: {len(columns)} columns, got another number")
+    return lines

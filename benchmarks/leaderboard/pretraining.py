@@ -8,7 +8,6 @@ stays there as long as the board has it.
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import matplotlib
 
-from benchmarks.files import write_csv, write_figure, write_text
+from benchmarks.files import read_csv, write_csv, write_figure, write_text
 from benchmarks.leaderboard.board import Board, boards
 from benchmarks.leaderboard.options import page_parser
 from benchmarks.leaderboard.runs import Trainer
@@ -51,13 +50,13 @@ class Pretraining:
         return max(self.records, key=lambda record: record[MEASURE])
 
 
-def read(trainer: Trainer, board: Board, recorded: Mapping[str, list[dict]]) -> list[Pretraining]:
+def read(trainer: Trainer, board: Board, earlier: Mapping[str, list[dict]]) -> list[Pretraining]:
     """The finished pre-trainings of a board, in the board's order.
 
     Args:
         trainer: whose workspace has them.
         board: of the entries.
-        recorded: records of pre-trainings by their key, for those that are not there.
+        earlier: records of pre-trainings by their key, for those that are not there.
     """
     found: dict[str, Pretraining] = {}
     for entry in board.entries:
@@ -66,7 +65,7 @@ def read(trainer: Trainer, board: Board, recorded: Mapping[str, list[dict]]) -> 
             if workspace.experiment.pretrain is None:
                 break
             folder = workspace.pretrained
-            records = recorded.get(folder.name, [])
+            records = earlier.get(folder.name, [])
             if (folder / "stages" / "pretrain.json").exists():
                 curves = read_curves(folder / "history.jsonl").records
                 records = [record for record in curves if record["split"] == "validation"]
@@ -79,26 +78,20 @@ def read(trainer: Trainer, board: Board, recorded: Mapping[str, list[dict]]) -> 
     return list(found.values())
 
 
-def read_csv(path: Path) -> dict[str, list[dict]]:
+def recorded(path: Path) -> dict[str, list[dict]]:
     """The records of an earlier page by the key of their pre-training; none where it is not there.
 
     Raises:
         ValueError: the file has other columns, or a value does not parse; names the line.
     """
     found: dict[str, list[dict]] = {}
-    if not path.exists():
-        return found
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path}: its columns must be {', '.join(COLUMNS)}")
-        for line in reader:
-            try:
-                record = {name: int(line[name]) for name in ("step", "epoch")}
-                record |= {metric: float(line[metric]) for metric in RANKING_METRICS}
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}:{reader.line_num}: {error}") from None
-            found.setdefault(line["key"], []).append(record)
+    for number, line in enumerate(read_csv(path, COLUMNS), start=2):
+        try:
+            record = {name: int(line[name]) for name in ("step", "epoch")}
+            record |= {metric: float(line[metric]) for metric in RANKING_METRICS}
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: {error}") from None
+        found.setdefault(line["key"], []).append(record)
     return found
 
 
@@ -153,7 +146,7 @@ def main() -> None:
     board = every[options.board]
     file = options.output / f"pretraining_{options.board}.md"
     try:
-        found = read(Trainer(options.workspace), board, read_csv(file.with_suffix(".csv")))
+        found = read(Trainer(options.workspace), board, recorded(file.with_suffix(".csv")))
         if not found:
             command = f"python -m benchmarks.leaderboard --boards {options.board}"
             raise ValueError(f"no pre-training is there: {command}")

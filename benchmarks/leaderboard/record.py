@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.files import write_csv
+from benchmarks.files import read_csv, write_csv
 from benchmarks.leaderboard.runs import Run
 from benchmarks.leaderboard.scores import COUNTS, METRICS
 
@@ -40,7 +39,7 @@ def write(path: Path, rows: Sequence[Row], known: Collection[tuple[str, str]]) -
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        before = _read(path)
+        before = read_csv(path, COLUMNS)
         tested = {line["key"] for line in before if line["auc"]}
         lines = [
             line for row in rows for line in _lines(row) if row.runs or line["key"] not in tested
@@ -62,7 +61,7 @@ def read(path: Path) -> dict[str, Run]:
         ValueError: the file is not of these columns, or a value does not parse; names the line.
     """
     found: dict[str, Run] = {}
-    for number, line in enumerate(_read(path), start=2):
+    for number, line in enumerate(read_csv(path, COLUMNS), start=2):
         try:
             run = found.setdefault(line["key"], _run(line))
             if line["task"]:
@@ -73,20 +72,6 @@ def read(path: Path) -> dict[str, Run]:
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from None
     return found
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path}: its columns must be {', '.join(COLUMNS)}")
-        lines = list(reader)
-    for number, line in enumerate(lines, start=2):
-        if None in line or None in line.values():
-            raise ValueError(f"{path}:{number}: {len(COLUMNS)} columns, got another number")
-    return lines
 
 
 def _place(line: Mapping[str, object]) -> tuple[int, str, int]:

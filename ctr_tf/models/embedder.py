@@ -70,17 +70,18 @@ class Embedder(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.schema = schema
-        self.views = {
-            view: list(schema.features if isinstance(own, int) else own)
+        asked = {
+            view: dict.fromkeys(schema.features, own) if isinstance(own, int) else own
             for view, own in views.items()
         }
-        view_tables: dict[str, dict[str, TableConfig]] = {}
-        for view, names in self.views.items():
-            view_tables[view] = {}
-            for name in names:
-                given = views[view] if isinstance(views[view], int) else views[view][name]
-                given = TableConfig(width=given) if isinstance(given, int) else given
-                view_tables[view][self._encoder(name)] = config.table(self._encoder(name), given)
+        self.views = {view: list(own) for view, own in asked.items()}
+        view_tables = {
+            view: {
+                encoder: config.table(encoder, differs)
+                for encoder, differs in ((self._encoder(n), differs) for n, differs in own.items())
+            }
+            for view, own in asked.items()
+        }
         self.widths = embedded_widths(schema, config, one_width, user_context)
         self.side_features = {
             side: list(getattr(self.widths, side)) for side in ("user", "context", "candidate")

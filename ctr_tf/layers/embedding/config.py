@@ -54,13 +54,14 @@ class EmbeddingConfig(Config):
     tables: dict[str, TableConfig] = {}
     shard_rows: PositiveInt | None = None
 
-    def table(self, name: str, view: TableConfig | None = None) -> TableConfig:
+    def table(self, name: str, view: TableConfig | int | None = None) -> TableConfig:
         """The configuration of one table with every default filled in.
 
         Args:
             name: of the table.
-            view: what differs in a further table of the same feature.
+            view: what differs in a further table of the same feature, or its width.
         """
+        view = TableConfig(width=view) if isinstance(view, int) else view
         found = {key: getattr(self, key) for key in TableConfig.model_fields}
         for own in (self.tables.get(name), view):
             found |= own.model_dump(exclude_none=True) if own else {}
