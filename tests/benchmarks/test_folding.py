@@ -13,14 +13,16 @@ from ctr_tf.analysis.sizes import NOW
 
 def row(candidates, folded, row_wise, repeat=1, **given):
     found = dict.fromkeys(folding.COLUMNS, 1.0) | {"model": "srp4ctr", "length": 200}
+    found["operation_threads"] = 1
     found |= {"candidates": candidates, "repeat": repeat, "environment": "2 cores of X"}
     found |= {"folded_ms": folded, "row_wise_ms": row_wise, "difference": 2e-7, "peak_mib": 1234}
     return found | {"folded_flops": 10, "row_wise_flops": 632} | given
 
 
 def test_examples():
-    found = doctest.testmod(folding_cases)
-    assert found.attempted and not found.failed
+    for module in (folding, folding_cases):
+        found = doctest.testmod(module)
+        assert found.attempted and not found.failed
 
 
 @pytest.mark.parametrize("name", ["srp4ctr", "bst"])
@@ -72,15 +74,29 @@ def test_medians_ratios_and_verdict(tmp_path):
     assert "2 cores of X. One request with 200 behaviours" in page and "of 3 repeats" in page
     own = "| srp4ctr | 100 | 4.00 (3.00–5.00) | 120.00 (120.00–120.00) | 30.0 | 63.2 |"
     assert own in page and "| 2.50 (2.50–2.50) | 1.00 (1.00–1.00) | 2.0e-07 |" in page
-    assert "The process held at most 1,234 MiB." in page
-    assert "100 candidates: folded 30.0 times faster than row-wise, bar 30: PASS." in page
-    assert "1,000 candidates: folded 140.0 times faster than row-wise, bar 150: MISS." in page
+    assert "A process held at most 1,234 MiB." in page
+    said = "candidates: row-wise by folded time, bar"
+    assert f"100 {said} 30: 30.0 (one thread an operation), PASS.\n" in page
+    assert f"1,000 {said} 150: 140.0 (one thread an operation), MISS.\n" in page
     plot = (tmp_path / "folding.svg").read_text(encoding="utf-8")
     assert all(f"<!-- {name} -->" in plot for name in ("srp4ctr", "din", "bars of srp4ctr"))
     with (tmp_path / "folding.csv").open(encoding="utf-8") as file:
         found = list(csv.DictReader(file))
     assert [each["candidates"] for each in found] == ["100"] * 3 + ["1000", "1"]
     assert found[0]["row_wise_flops"] == "632"
+
+
+def test_each_way_is_also_judged_by_the_threads_that_it_is_fastest_with(tmp_path):
+    rows = [row(100, 2.0, 120.0), row(100, 4.0, 90.0, 1, operation_threads=0)]
+    rows += [row(100, 4.0, 50.0, 2, operation_threads=0)]
+    page = folding.write(tmp_path, rows).read_text(encoding="utf-8")
+    ways = "60.0 (one thread an operation), PASS; 17.5 (all cores an operation), MISS; "
+    assert f"bar 30: {ways}35.0 (each way as it is fastest), PASS.\n" in page
+    first, second = page.split("\n## ")[1:]
+    assert first.startswith("One thread an operation\n") and "| 60.0 |" in first
+    assert second.startswith("All cores an operation\n") and "| 17.5 |" in second
+    plot = (tmp_path / "folding.svg").read_text(encoding="utf-8")
+    assert "<!-- all cores an operation -->" in plot
 
 
 def test_bars_are_of_200_behaviours(tmp_path):
