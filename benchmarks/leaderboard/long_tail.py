@@ -32,6 +32,7 @@ TAILS = {
     "items": "the least frequent fifth of the items",
     "occurrences": "the least frequent items that have a fifth of the training occurrences",
 }
+TRAINED = "trained_items"
 GROUPS = 10
 COLUMNS = ("model", "seed", "part", "impressions", "auc")
 
@@ -93,30 +94,30 @@ def read(files: Mapping[str, Sequence[Path]], task: str) -> Rows:
     """
     common: dict[str, np.ndarray] = {}
     scores: dict[str, list[np.ndarray]] = {}
+    of_rows = [f"{TEST}/{task}/{name}" for name in ("label", "user", "item", "frequency")]
     for model, paths in files.items():
         for path in paths:
             with np.load(path) as found:
-                for name in ("label", "user", "item", "frequency"):
-                    key = f"{TEST}/{task}/{name}"
+                for key in (*of_rows, TRAINED):
                     if key not in found.files:
                         raise ValueError(f"{path}: no {key}: train it anew")
-                    if not np.array_equal(common.setdefault(name, found[key]), found[key]):
+                    if not np.array_equal(common.setdefault(key, found[key]), found[key]):
                         raise ValueError(f"{path}: {key} differs from that of the first model")
                 scores.setdefault(model, []).append(found[f"{TEST}/{task}/score"])
-    if (common["user"] < 0).any():
+    labels, users, items, frequencies = (common[key] for key in of_rows)
+    if (users < 0).any():
         raise ValueError(f"{TEST}/{task}: users are resampled, and some rows have none")
-    items, frequencies = common["item"], common["frequency"]
     parts = {ALL: np.ones(len(items), bool)}
     for tail in TAILS:
-        parts[tail], _ = long_tail(items, frequencies, of=tail)
-        if len(set(common["label"][parts[tail]])) < 2:
+        parts[tail], _ = long_tail(items, frequencies, of=tail, trained=common[TRAINED])
+        if len(set(labels[parts[tail]])) < 2:
             raise ValueError(
                 f"{TEST}/{task}: the tail of {tail} has no impressions of both classes"
             )
     group = frequency_groups(items, frequencies, GROUPS)
     groups = {int(number) + 1: group == number for number in np.unique(group[group >= 0])}
     stacked = {model: np.stack(own) for model, own in scores.items()}
-    return Rows(common["label"], common["user"], parts, groups, stacked)
+    return Rows(labels, users, parts, groups, stacked)
 
 
 def page(name: str, board: Board, rows: Rows, replicates: int) -> str:
@@ -129,8 +130,8 @@ def page(name: str, board: Board, rows: Rows, replicates: int) -> str:
         f"`{command} {' '.join(rows.scores)}`. Mean ± standard deviation over the seeds on the "
         "test split. Gap: AUC of the tail less that of all; beside it that less the gap of "
         f"`{first}`, with a 95 % interval over {replicates:,} resamplings of users. Narrower: the "
-        f"interval lies above zero, and the gap is smaller than that of `{first}`. Items that the "
-        "test split has are ordered by their impressions in training.",
+        f"interval lies above zero, and the gap is smaller than that of `{first}`. Items are all "
+        "that training or the test split has, ordered by their impressions in training.",
     ]
     for tail, said in TAILS.items():
         mask = rows.parts[tail]

@@ -11,11 +11,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from benchmarks.leaderboard.scores import save
 from benchmarks.training import machine
 from ctr_tf import stages
 from ctr_tf.config import load
+from ctr_tf.data.manifest import ITEM_FREQUENCY
 from ctr_tf.evaluation.predictions import Predictions
 from ctr_tf.workspace import Workspace
 
@@ -51,6 +53,8 @@ def main(spec: dict) -> None:
                 "frequency": found.item_frequencies,
             }
             arrays |= {f"{split}/{name}/{key}": own[counted] for key, own in columns.items()}
+    if (frequency := data.folder / ITEM_FREQUENCY).exists():
+        arrays["trained_items"] = pq.read_table(frequency)["count"].to_numpy()
     trained = json.loads((workspace.run / "stages" / "train.json").read_text(encoding="utf-8"))
     facts = {
         "parameters": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),

@@ -24,7 +24,8 @@ def save(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:
         path: of the file.
         arrays: `<split>/<task>/score`, `/label` and `/user`, (M,) each: of counted impressions;
             the user is a number, negative where there is none. Ours have `/item`, alike, and
-            `/frequency`, its impressions in training.
+            `/frequency`, its impressions in training; and `trained_items`, those of every item
+            that has some.
         facts: of the run, for JSON.
     """
     write_arrays(path, {**arrays, "facts": np.array(json.dumps(facts))}, compressed=True)

@@ -54,24 +54,28 @@ def long_tail(
     frequencies: ArrayLike,
     share: float = 0.2,
     of: Literal["items", "occurrences"] = "items",
+    trained: ArrayLike | None = None,
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Which rows have an item of the long tail: the least frequent share of the distinct items.
 
-    The distinct items that appear in the rows are put in order of training frequency, equal
-    frequencies in order of `items`. The tail is the first ceil(share * items) of them or, `of`
-    occurrences, the first ones that together have at most that share of the occurrences of all.
+    Items are put in order of training frequency: those that appear in the rows and, where `trained`
+    is given, all others that training has. Of equal frequencies those with rows come first, in
+    order of `items`. The tail is the first ceil(share * items) of them or, `of` occurrences, the
+    first ones that together have at most that share of the occurrences of all.
 
     Args:
         items: integer codes whose order breaks ties, negative where unknown, (M,).
         frequencies: occurrences of the row's item in training rows, negative where unknown, (M,).
         share: share of the distinct items or of their occurrences, in (0, 1].
         of: what the share is of.
+        trained: the training occurrences of every item that has some, those of the rows included.
 
     Returns:
         A mask (M,) and the counts behind it. Rows of unknown item or frequency are in no tail.
 
     Raises:
-        ValueError: the share is out of range, or an item comes with two frequencies.
+        ValueError: the share is out of range, an item comes with two frequencies, or one that
+            `trained` has not.
 
     Example:
         >>> mask, counts = long_tail([0, 1, 2, 3, 4, 4], [9, 2, 5, 2, 7, 7])
@@ -80,24 +84,41 @@ def long_tail(
 'tail_highest_frequency': 2, 'impressions_of_unknown_item': 0})
         >>> long_tail([0, 1, 2, 3, 4, 4], [9, 2, 5, 2, 7, 7], of="occurrences")[0]
         array([False,  True, False,  True, False, False])
+        >>> mask, _ = long_tail([0, 1, 2, 3, 4, 4], [9, 2, 5, 2, 7, 7], trained=[1, 2, 2, 5, 7, 9])
+        >>> int(mask.sum())  # A fifth of six items is two: one without rows, and the first of 2.
+        1
     """
     if not 0 < share <= 1:
         raise ValueError(f"`share` must be above 0 and at most 1, received {share}")
     known, item, frequency = _items(items, frequencies)
+    every = frequency if trained is None else _with_trained(frequency, np.asarray(trained))
     # Rounding guards against 0.2 * 15 = 3.0000000000000004 giving a fourth item.
     if of == "items":
-        size = math.ceil(round(share * len(frequency), 9))
+        size = math.ceil(round(share * len(every), 9))
     else:
-        allowed = round(share * int(frequency.sum()), 9)
-        size = int(np.searchsorted(np.cumsum(frequency), allowed, side="right"))
+        allowed = round(share * int(every.sum()), 9)
+        size = int(np.searchsorted(np.cumsum(every), allowed, side="right"))
+    # Behind the less frequent of all items, and those of the rows that come before it.
+    among_equals = np.arange(len(frequency)) - np.searchsorted(frequency, frequency)
+    place = np.searchsorted(every, frequency) + among_equals
     mask = np.zeros(len(known), dtype=bool)
-    mask[known] = item < size
+    mask[known] = place[item] < size
     return mask, {
-        "items": len(frequency),
+        "items": len(every),
         "tail_items": size,
-        "tail_highest_frequency": int(frequency[:size].max(initial=0)),
+        "tail_highest_frequency": int(every[:size].max(initial=0)),
         "impressions_of_unknown_item": int(np.count_nonzero(~known)),
     }
+
+
+def _with_trained(frequency: NDArray[np.int64], trained: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The frequencies of all items, ascending: those of training, and those that it has not."""
+    values, counts = np.unique(frequency[frequency > 0], return_counts=True)
+    there = np.array([np.count_nonzero(trained == value) for value in values])
+    if (there < counts).any():
+        value = values[there < counts][0]
+        raise ValueError(f"`trained` must have the rows' items, received none that occurs {value}")
+    return np.sort(np.concatenate([frequency[frequency == 0], trained]))
 
 
 def frequency_groups(

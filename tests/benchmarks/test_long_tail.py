@@ -10,9 +10,11 @@ from benchmarks.leaderboard.board import OURS, Board
 from tests.benchmarks.test_leaderboard import FACTS, run_of
 
 BOARD = Board(title="A board", configs="configs/movielens", entries=["fm", "din"], seeds=[1, 2])
-# Five items, of which the rarest, 4, is a fifth; a fifth of 100 occurrences is that of 4 and 3.
+# Ten items, five of them without rows: 4 and one of these are a fifth; a fifth of 200 occurrences
+# is that of 4, three of these, and 3.
 ITEMS = np.array([4, 4, 3, 3, 0, 0, 1, 1, 2, 2] * 2)
 FREQUENCIES = np.array([40, 25, 17, 15, 3])[ITEMS]
+TRAINED = np.array([40, 25, 17, 15, 3, 1, 5, 14, 30, 50])
 LABELS = np.array([1, 0] * 10, np.float32)
 USERS = np.repeat([0, 1], 10)
 
@@ -25,6 +27,7 @@ def write_scores(folder, entry, seed, right):
     arrays = {
         f"{split}/like/{k}": v for split in ("validation", "test") for k, v in columns.items()
     }
+    arrays["trained_items"] = TRAINED
     folder.mkdir(exist_ok=True)
     path = folder / f"{entry}-{OURS}-{entry}{seed}.npz"
     scores.save(path, arrays, FACTS | {"samples_per_second": None})
@@ -130,6 +133,11 @@ def test_files_that_cannot_be_compared(tmp_path):
         long_tail.read({"fm": [other]}, "like")
     scores.save(other, arrays | {"test/like/user": USERS - 1}, {})
     with pytest.raises(ValueError, match="test/like: users are resampled, and some rows have none"):
+        long_tail.read({"fm": [other]}, "like")
+    scores.save(other, arrays | {"trained_items": TRAINED[1:]}, {})
+    with pytest.raises(
+        ValueError, match="`trained` must have the rows' items.* none that occurs 40"
+    ):
         long_tail.read({"fm": [other]}, "like")
     del arrays["test/like/item"]
     scores.save(other, arrays, {})

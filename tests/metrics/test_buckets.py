@@ -43,6 +43,27 @@ def test_long_tail_is_the_least_frequent_fifth_with_ties_by_item():
     }
 
 
+def test_items_without_rows_are_of_the_order_too():
+    # 0, 1, 2, 2, 2, 3, 4, 7, 9, 50, of which 1, one of 2, 3 and 50 have no row.
+    frequency = np.array([9, 2, 0, 4, 2, 7])
+    trained = [9, 2, 4, 2, 7, 1, 2, 3, 50]
+    mask, counts = long_tail(np.arange(6), frequency, trained=trained)
+    assert mask.tolist() == [False, False, True, False, False, False]
+    assert (counts["items"], counts["tail_items"], counts["tail_highest_frequency"]) == (10, 2, 1)
+    assert long_tail(np.arange(6), frequency, 0.3, trained=trained)[0].tolist()[:3] == [0, 1, 1]
+    assert (
+        long_tail(np.arange(6), frequency, 0.5, trained=trained)[1]["tail_highest_frequency"] == 2
+    )
+    # 0, 1, 2, 2, 2, 3 are 10 of 80.
+    mask, counts = long_tail(np.arange(6), frequency, 0.125, "occurrences", trained)
+    assert mask.tolist() == [False, True, True, False, True, False]
+    assert (counts["tail_items"], counts["tail_highest_frequency"]) == (6, 3)
+    with pytest.raises(
+        ValueError, match="`trained` must have the rows' items, .* none that occurs 2"
+    ):
+        long_tail([0, 1, 2], [2, 2, 0], trained=[2, 5])
+
+
 def test_the_tail_rounds_up_but_not_for_floating_point():
     for items, tail in ((15, 3), (16, 4), (1, 1)):
         assert long_tail(np.arange(items), np.arange(items))[1]["tail_items"] == tail
