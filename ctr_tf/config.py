@@ -143,6 +143,9 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
 
 def _check_pretraining(experiment: Experiment) -> None:
     if experiment.pretrain is None:
+        if getattr(experiment.model, "freeze", False):
+            rule = "nothing is pre-trained, and what is frozen would stay random: set pretrain"
+            raise SettingError(("model", "freeze"), rule)
         return
     experiment.pretrain.check(experiment.log, experiment.model)
     if not (experiment.prepare.histories or experiment.prepared):

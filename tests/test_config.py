@@ -243,6 +243,13 @@ def test_a_mistake_in_an_objective_names_its_key(override, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_what_is_frozen_has_to_be_pre_trained():
+    with pytest.raises(
+        ConfigError, match=r" model.freeze: nothing is pre-trained, .*set pretrain$"
+    ):
+        load(CONFIGS / "srp4ctr" / "scratch.yaml", ["model.freeze=true"])
+
+
 @pytest.mark.parametrize("name", ["movielens/transformer", "srp4ctr/scratch"])
 def test_heads_that_do_not_divide_the_width_name_their_key(name):
     message = r" model.encoder.heads: must divide the width, 64; got 5$"

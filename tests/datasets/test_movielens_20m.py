@@ -170,3 +170,16 @@ def test_the_config_prepares_requests_with_half_stars(tmp_path):
     assert found["1:300"]["features/history_rating"] == ["3.0", "0.5"]
     assert found["1:300"]["features/history_genres/lengths"] == [1, 0]
     assert found["4:400"]["features/history_rating"] == ["4.0"]
+
+
+def test_the_pre_trained_config_reads_histories_with_one_genre_value_a_film(tmp_path):
+    folder = fetch(tmp_path)
+    split = "prepare.split={by: time, boundaries: [350, 450]}"
+    experiment = load(CONFIGS / "srp4ctr.yaml", [split])
+    manifest = run(experiment.log, experiment.prepare, folder, tmp_path / "out")
+    assert manifest.rejects == {} and experiment.model.freeze
+    # The other user has one behaviour, and a window has two at least.
+    (own,) = read_split(tmp_path / "out", "histories").values()
+    assert own["features/history_item_id"] == ["11", "90", "1"]
+    assert own["features/history_genres"] == ["Romance", "", "Adventure|Animation"]
+    assert own["features/history_rating"] == ["3.0", "0.5", "3.5"]

@@ -216,6 +216,21 @@ def test_the_config_splits_by_days_in_china_and_keeps_users_without_profile(prep
     assert train[f"9:{VALIDATION - 50}"]["features/brand"] == [""]
 
 
+def test_pre_training_reads_behaviours_from_before_what_is_held_out(tmp_path):
+    folder = fetch(tmp_path, dataclasses.replace(TAOBAO_AD, rows=ROWS))
+    experiment = load(CONFIGS / "srp4ctr.yaml")
+    everyone = experiment.prepare.model_copy(update={"most_active_users": 1.0})
+    manifest = run(experiment.log, everyone, folder, tmp_path / "out")
+    assert manifest.rejects == {}
+    # User 9's only behaviour is at the first instant of validation.
+    (own,) = read_split(tmp_path / "out", "histories").values()
+    assert own["features/history_cate_id"] == ["6250", "6250", "11"]
+    assert own["features/history_btag"] == ["pv", "buy", "fav"]
+    # The next item is told by its category.
+    assert experiment.pretrain.objective.tasks(["cate_id", "brand", "btag"])
+    assert not experiment.model.freeze
+
+
 # DMR's columns, of which its first 250 are five blocks of 50: tag, category and brand of each
 # behaviour, and two masks. Behaviours are the last ones of their block, 0 in front of them.
 TAGS = {"1": "pv", "2": "cart", "3": "fav", "4": "buy"}

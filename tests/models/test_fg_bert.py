@@ -24,10 +24,10 @@ from tests.weights import array, layer_pair, randomise
 ROWS = CASES["full"].rows
 
 
-def make(rng, objective=None, **given):
+def make(rng, objective=None, schema=FULL, **given):
     keras.utils.set_random_seed(3)
     config = SRP4CTRConfig(**{"encoder": GELU, **given})
-    return randomise(FGBert(FULL, config, objective or FGBertConfig(), ROWS), rng)
+    return randomise(FGBert(schema, config, objective or FGBertConfig(), ROWS), rng)
 
 
 def masked_batch(rng):
@@ -159,6 +159,19 @@ def test_the_next_item_is_asked_for_by_one_behaviour_more(rng):
     found = model.next_item(features)
     for b, mask in enumerate(features["history_mask"]):
         expected = logits(model, longer(features, b), 0, "item_id")[mask.sum()]
+        np.testing.assert_allclose(found[b], expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_full_history_leaves_its_oldest_behaviour_out_for_the_next_item(rng):
+    """Training has no window of more behaviours, and so nothing at the position before."""
+    history = FULL.sequences["history"].model_copy(update={"max_length": 5})
+    model = make(rng, schema=FULL.model_copy(update={"sequences": {"history": history}}))
+    features = batch("full", rng)
+    found = model.next_item(features)
+    for b, mask in enumerate(features["history_mask"]):
+        asked = longer(features, b)
+        asked["history_mask"][0, 0] &= mask.sum() < 5
+        expected = logits(model, asked, 0, "item_id")[mask.sum()]
         np.testing.assert_allclose(found[b], expected, atol=1e-5 * np.abs(expected).max())
 
 

@@ -223,15 +223,16 @@ def test_normalised_before_its_parts_each_stream_ends_with_a_norm(rng):
 def test_a_candidate_appended_to_the_sequence_finds_the_same(rng):
     """Keys and values fold: no behaviour sees the candidate."""
     model, features = build("srp4ctr", "full", rng, **POST), batch("full", rng)
-    parts = Parts(model, features)
+    parts, uni, read = Parts(model, features), model.body.uni, []
+    model.body.uni = lambda *given, **named: read.append(uni(*given, **named)) or read[-1]
+    model(features)
+    model.body.uni = uni
     for b, n in np.argwhere(features["candidates_mask"]):
         x, mask = parts.rows(b)
         target, own = parts.target(b, n), parts.own()
-        behaviours, found = uni_attention_unfolded(target, x, mask, 2, parts.blocks, own, gelu)
+        behaviours, expected = uni_attention_unfolded(target, x, mask, 2, parts.blocks, own, gelu)
+        np.testing.assert_allclose(read[0][b, n], expected, atol=1e-5)
         streams = encoder_streams(x, mask, 2, parts.blocks, gelu)
-        folded = layer_keys_values(streams, parts.blocks)
-        same = uni_attention(target[None], folded, mask, 2, own, gelu)
-        np.testing.assert_allclose(found, same[0], atol=1e-9)
         np.testing.assert_allclose(behaviours, streams[-1], atol=1e-9)
 
 
@@ -270,6 +271,22 @@ def test_what_is_frozen_has_no_gradient(rng, kind):
     )
     patched = [path for path in trained if "/patch_" in path]
     assert len(patched) == 4 * 4
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied"])
+def test_what_is_frozen_is_read_without_dropout(rng, kind):
+    encoder = {**GELU, "dropout": 0.5}
+    given = {"encoder": encoder, "uni_attention": kind, "queries": 0}
+    features = batch("full", rng)
+    for frozen in (True, False):
+        model = build("srp4ctr", "full", rng, freeze=frozen, **given)
+        trained, evaluated = (
+            {task: np.array(value) for task, value in model(features, training=on).items()}
+            for on in (True, False)
+        )
+        same = all(np.allclose(trained[task], evaluated[task], atol=1e-6) for task in trained)
+        # Blocks of the candidate's own are trained whatever is frozen.
+        assert same == (frozen and kind == "tied")
 
 
 def test_frozen_weights_are_as_they_were_after_training(rng):

@@ -60,10 +60,8 @@ class UniAttention(keras.layers.Layer):
         x = target + ops.cast(self.vector, target.dtype)
         x = self.input_norm(x) if self.input_norm else x
         x = self.dropout(x, training=training)
-        if self.blocks:
-            for block, own in zip(self.blocks, keys_values):
-                x = block(x, own, mask, training=training)
-            return self.norm(x) if self.norm else x
-        for block, own in zip(encoder.blocks, keys_values):
-            x = block.cross(x, own, mask, training)
-        return encoder.norm(x) if encoder.norm else x
+        blocks = [block.cross for block in encoder.blocks] if encoder else self.blocks
+        for block, own in zip(blocks, keys_values, strict=True):
+            x = block(x, own, mask, training=training)
+        norm = (encoder or self).norm
+        return norm(x) if norm else x

@@ -186,9 +186,10 @@ class HistoryModel(keras.Model):
     def next_item(self, features: dict[str, Tensor]) -> Tensor:
         """Scores of all values of the first item attribute behind the last behaviour, (B, V).
 
-        One behaviour more is asked for, masked in both ways: nothing is known of it.
+        One behaviour more is asked for, masked in both ways: nothing is known of it. Of a history
+        that is full the oldest one is left out: training has no position before it.
         """
-        name = f"{self.sequence}_mask"
+        name, limit = f"{self.sequence}_mask", self.schema.sequences[self.sequence].max_length
         lengths = ops.sum(ops.cast(features[name], "int32"), axis=1)[:, None]
         places = ops.arange(ops.shape(features[name])[1] + 1, dtype="int32")
         made = {
@@ -199,7 +200,8 @@ class HistoryModel(keras.Model):
             if spec.sequence == self.sequence and spec.name != name
         }
         asked = places == lengths
-        made |= {name: places <= lengths} | {kind: asked for kind in MASKED}
+        kept = (places <= lengths) & (places > lengths - limit)
+        made |= {name: kept} | {kind: asked for kind in MASKED}
         return self.item_scores(chosen(self(made), asked))
 
     def item_scores(self, h: Tensor) -> Tensor:

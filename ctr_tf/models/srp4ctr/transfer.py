@@ -237,7 +237,8 @@ class SRP4CTR(Body):
             target = sum(candidates.fields.values[name] for name in self.shared)
             keys_values = [state[f"keys_values_{i}"] for i in range(self.config.encoder.layers)]
             encoder = self.encoder if self.config.uni_attention == "tied" else None
-            found = self.uni(target, keys_values, state["mask"], encoder=encoder, training=training)
+            read = training and not (encoder and self.config.freeze)
+            found = self.uni(target, keys_values, state["mask"], encoder=encoder, training=read)
             products.append(self.mlp.part("uni", found))
         return Representation(self.mlp(products, mask, training=training))
 
