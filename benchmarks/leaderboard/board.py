@@ -5,15 +5,30 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, field_validator, model_validator
 
 from ctr_tf.config_base import Config, check_known
 
 BOARDS = Path(__file__).parent / "boards.yaml"
 OURS, PEER = "ctr_tf", "fuxictr"
+
+
+def flat(given: Any) -> Any:
+    """Lists within a list, which YAML's anchors give, as part of it.
+
+    Example:
+        >>> flat([["train.epochs=10"], "train.seed=1"])
+        ['train.epochs=10', 'train.seed=1']
+    """
+    if not isinstance(given, list):
+        return given
+    return [each for part in given for each in (part if isinstance(part, list) else [part])]
+
+
+Overrides = Annotated[list[str], BeforeValidator(flat)]
 
 
 class Entry(Config):
@@ -28,7 +43,7 @@ class Entry(Config):
 
     name: str
     config: str = ""
-    set: list[str] = []
+    set: Overrides = []
     published: float | None = None
 
     @model_validator(mode="before")
@@ -61,7 +76,7 @@ class Board(Config):
 
     title: str
     configs: str
-    set: list[str] = []
+    set: Overrides = []
     grid: dict[str, list[float | int]] = {}
     seeds: list[NonNegativeInt] = Field([1, 2, 3], min_length=1)
     entries: list[Entry] = Field(min_length=1)

@@ -106,7 +106,7 @@ def page(name: str, board: Board, found: Sequence[Pretraining]) -> str:
         "",
         f"![{MEASURE} by epoch](pretraining_{name}.svg)",
         "",
-        f"| pre-training | seeds | epochs, best of all | {' | '.join(RANKING_METRICS)} |",
+        f"| pre-training | seeds | best epoch of those run | {' | '.join(RANKING_METRICS)} |",
         "|---" * (3 + len(RANKING_METRICS)) + "|",
     ]
     for kind in dict.fromkeys(each.name for each in found):
