@@ -2,8 +2,8 @@
 
     python -m benchmarks.leaderboard.long_tail --board srp4ctr --models din can fg_bert_mp srp4ctr
 
-Reads the scores of trainings that are finished, of the best point of each model and every seed. The
-others are compared with the first model: users are resampled, for both models and all seeds alike.
+Reads the scores of trainings that are finished, of the best point of each model and every seed. All
+are compared with the references: users are resampled, for both models and all seeds alike.
 """
 
 from __future__ import annotations
@@ -120,34 +120,33 @@ def read(files: Mapping[str, Sequence[Path]], task: str) -> Rows:
     return Rows(labels, users, parts, groups, stacked)
 
 
-def page(name: str, board: Board, rows: Rows, replicates: int) -> str:
+def page(name: str, board: Board, rows: Rows, references: Sequence[str], replicates: int) -> str:
     """The page, in Markdown: a table for each tail, then the groups."""
-    first, *others = rows.scores
     command = f"python -m benchmarks.leaderboard.long_tail --board {name} --models"
+    given = f"--references {' '.join(references)}"
     lines = [
         f"# {board.title}: the long tail",
         "",
-        f"`{command} {' '.join(rows.scores)}`. Mean ± standard deviation over the seeds on the "
-        "test split. Gap: AUC of the tail less that of all; beside it that less the gap of "
-        f"`{first}`, with a 95 % interval over {replicates:,} resamplings of users. Narrower: the "
-        f"interval lies above zero, and the gap is smaller than that of `{first}`. Items are all "
-        "that training or the test split has, ordered by their impressions in training.",
+        f"`{command} {' '.join(rows.scores)} {given}`. Mean ± standard deviation over the seeds on "
+        "the test split. Gap: AUC of the tail less that of all; beside it that less the gap of a "
+        f"reference, with a 95 % interval over {replicates:,} resamplings of users. Narrower: the "
+        "interval lies above zero, and the gap is smaller than that of the reference. Items are "
+        "all that training or the test split has, ordered by their impressions in training.",
     ]
     for tail, said in TAILS.items():
         mask = rows.parts[tail]
         positives = int(rows.labels[mask].sum())
         counts = f"{mask.sum():,} of {len(mask):,} impressions, {positives:,} positive"
         lines += ["", f"## {said[0].upper()}{said[1:]}", "", f"{counts}.", ""]
-        head = ["model", "AUC", "AUC of the tail", "gap", f"less that of `{first}`", "narrower"]
+        head = ["model", "AUC", "AUC of the tail", "gap"]
+        head += [f"less that of `{reference}`" for reference in references]
         lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-        sizes = {model: abs(rows.gaps(model, tail).mean()) for model in rows.scores}
         for model in rows.scores:
             aucs = [rows.aucs(model, rows.parts[part]) for part in (ALL, tail)]
-            cells = [f"`{model}`", *map(plus_minus, (*aucs, rows.gaps(model, tail))), "", ""]
-            if model in others:
-                found = rows.gap_less_that_of(first, model, tail, replicates)
-                narrower = (found.low or 0) > 0 and sizes[model] < sizes[first]
-                cells[-2:] = [str(found), "yes" if narrower else "no"]
+            cells = [f"`{model}`", *map(plus_minus, (*aucs, rows.gaps(model, tail)))]
+            cells += [
+                compared(rows, reference, model, tail, replicates) for reference in references
+            ]
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## By training frequency", ""]
     lines += ["AUC of ten groups of test impressions, the rarest items first, mean over the seeds."]
@@ -158,6 +157,15 @@ def page(name: str, board: Board, rows: Rows, replicates: int) -> str:
         values = ["undefined" if None in own else f"{np.mean(own):.4f}" for own in found]
         lines.append(f"| {number} | {mask.sum():,} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
+
+
+def compared(rows: Rows, reference: str, model: str, tail: str, replicates: int) -> str:
+    """A model's gap less that of a reference, and whether it is narrower."""
+    if model == reference:
+        return ""
+    found = rows.gap_less_that_of(reference, model, tail, replicates)
+    own, other = (abs(rows.gaps(name, tail).mean()) for name in (model, reference))
+    return f"{found}{', narrower' if (found.low or 0) > 0 and own < other else ''}"
 
 
 def draw(path: Path, title: str, rows: Rows) -> Path:
@@ -183,12 +191,16 @@ def main() -> None:
     """The command line."""
     every = boards()
     parser = page_parser("long_tail", __doc__, every)
-    parser.add_argument("--models", nargs="+", required=True, help="the first is the reference")
+    parser.add_argument("--models", nargs="+", required=True, help="rows of the board")
+    parser.add_argument("--references", nargs="+", help="of the models; the first by default")
     parser.add_argument("--replicates", type=int, default=1000)
     options = parser.parse_args()
     board, trainer = every[options.board], Trainer(options.workspace)
     try:
         files, tasks = {}, set()
+        references = options.references or options.models[:1]
+        for name in references:
+            check_known((options.board, "references"), "model", name, options.models)
         for name in options.models:
             check_known((options.board, "models"), "row", name, [e.name for e in board.entries])
             row = train_row(trainer, board, board.entry(name), OURS, start=False)
@@ -215,7 +227,8 @@ def main() -> None:
     )
     write_csv(file.with_suffix(".csv"), COLUMNS, records)
     draw(file.with_suffix(".svg"), f"{options.board}: AUC by frequency", rows)
-    print(write_text(file, page(options.board, board, rows, options.replicates)))
+    text = page(options.board, board, rows, references, options.replicates)
+    print(write_text(file, text))
 
 
 if __name__ == "__main__":

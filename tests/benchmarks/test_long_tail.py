@@ -87,17 +87,22 @@ def test_page(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(long_tail, "boards", lambda: {"small": BOARD})
     arguments = ["long_tail", "--workspace", str(tmp_path), "--board", "small", "--models"]
     options = ["--replicates", "50", "--output", str(tmp_path / "results")]
-    monkeypatch.setattr("sys.argv", [*arguments, "din", "fm", *options])
+    monkeypatch.setattr(
+        "sys.argv", [*arguments, "din", "fm", "--references", "din", "fm", *options]
+    )
     long_tail.main()
     path = tmp_path / "results" / "long_tail_small.md"
     assert capsys.readouterr().out == f"{path}\n"
     text = path.read_text(encoding="utf-8")
     assert "4 of 20 impressions, 2 positive." in text
     assert "8 of 20 impressions, 4 positive." in text
-    assert "| `din` | 0.8000 ± 0.0000 | 0.0000 ± 0.0000 | -0.8000 ± 0.0000 |  |  |" in text
+    assert (
+        "| `din` | 0.8000 ± 0.0000 | 0.0000 ± 0.0000 | -0.8000 ± 0.0000 "
+        "|  | -1.1000 [-1.1000, -1.1000] |" in text
+    )
     assert (
         "| `fm` | 0.7000 ± 0.1414 | 1.0000 ± 0.0000 | 0.3000 ± 0.1414 "
-        "| 1.1000 [1.1000, 1.1000] | yes |" in text
+        "| 1.1000 [1.1000, 1.1000], narrower |  |" in text
     )
     with path.with_suffix(".csv").open(encoding="utf-8") as file:
         found = {(r["model"], r["seed"], r["part"]): float(r["auc"]) for r in csv.DictReader(file)}
@@ -111,6 +116,10 @@ def test_page(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         long_tail.main()
     assert "small.models: no row 'fn'" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", [*arguments, "din", "--references", "fm", *options])
+    with pytest.raises(SystemExit):
+        long_tail.main()
+    assert "small.references: no model 'fm'; models: din" in capsys.readouterr().err
     (tmp_path / "leaderboard" / f"fm-{OURS}-fm2.npz").unlink()
     monkeypatch.setattr("sys.argv", [*arguments, "din", "fm", *options])
     with pytest.raises(SystemExit):
