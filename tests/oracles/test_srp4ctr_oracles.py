@@ -30,17 +30,15 @@ from .srp4ctr.flops import (
 from .srp4ctr.head import head_input, masked_mean
 from .srp4ctr.masking import (
     case_rates,
-    count_moments,
     last_masked,
     masked_count,
     overlap_moments,
-    window_starts,
 )
 from .srp4ctr.model import mp_forward, srp4ctr_forward
 from .srp4ctr.patch import model_patch, patched_block
 from .srp4ctr.querying import initial_queries, querying_transformer
 from .srp4ctr.ranking import next_item_metrics, target_ranks
-from .srp4ctr.s3_rec import attribute_loss, info_nce, pairwise, s3_rec_loss, scores, segment_inputs
+from .srp4ctr.s3_rec import attribute_loss, pairwise, s3_rec_loss, scores, segment_inputs
 from .srp4ctr.uni_attention import layer_keys_values, tied, uni_attention, uni_attention_unfolded
 from .transformer import encoder_block, gelu, layer_norm
 
@@ -164,29 +162,7 @@ def test_encoder_streams(rng, pre):
 
 def test_masked_count():
     assert [masked_count(n, 0.15) for n in (0, 1, 5, 14, 200)] == [0, 1, 1, 2, 30]
-    assert masked_count(200, 0.15, limit=20) == 20
     assert masked_count(3, 1.0) == 3
-
-
-@pytest.mark.parametrize("rule", ["bernoulli", "at_least_one"])
-@pytest.mark.parametrize(("length", "rate"), [(1, 0.2), (3, 0.2), (5, 0.6)])
-def test_count_moments_by_enumeration(rule, length, rate):
-    mean = square = 0.0
-    for masked in product((0, 1), repeat=length):
-        count = sum(masked)
-        share = rate**count * (1 - rate) ** (length - count)
-        if rule == "at_least_one":
-            count = max(count, 1)
-        mean += share * count
-        square += share * count**2
-    assert count_moments(length, rate, rule) == pytest.approx((mean, square - mean**2))
-
-
-def test_count_moments_of_a_fixed_count():
-    assert count_moments(14, 0.15) == (2, 0)
-    assert count_moments(0, 0.5, "at_least_one") == (0, 0)
-    with pytest.raises(ValueError, match="'all'"):
-        count_moments(2, 0.5, "all")
 
 
 def test_both_masks_are_independent():
@@ -208,14 +184,6 @@ def test_both_masks_are_independent():
 def test_last_masked():
     np.testing.assert_array_equal(last_masked(MASK), [False, False, True, False, False])
     assert not last_masked(MASK & False).any()
-
-
-@pytest.mark.parametrize(("length", "size", "step"), [(11, 4, 3), (9, 4, 1), (3, 4, 1), (8, 4, 9)])
-def test_windows_reach_both_ends(length, size, step):
-    starts = window_starts(length, size, step)
-    assert starts[0] == 0
-    assert starts[-1] == max(length - size, 0)
-    assert starts == sorted(set(starts))
 
 
 def test_cloze_logits_are_tied():
@@ -373,9 +341,6 @@ def test_s3_scores():
 
 
 def test_s3_contrasts():
-    assert info_nce(0.5, [0.5, 0.5, 0.5]) == pytest.approx(LN3)
-    assert info_nce(0.5, [0.5, 0.5, 0.5], with_positive=True) == pytest.approx(np.log(4))
-    assert info_nce(1.0, [0.0]) == pytest.approx(-1)
     assert pairwise(0.25, 0.25) == pytest.approx(LN2)
     # What f in (0, 1) can reach.
     assert pairwise(1, 0) == pytest.approx(np.log1p(np.exp(-1)))
@@ -385,13 +350,7 @@ def test_s3_attribute_loss():
     logits = array(0, LN3, LN3, -LN3)
     bce = LN2 + np.log(4 / 3) + np.log(4) + np.log(4 / 3)
     assert attribute_loss(logits, [0, 1]) == pytest.approx(bce)
-    # f = 1/2, 3/4 against 3/4, 1/4.
-    negatives = np.log(np.exp(0.75) + np.exp(0.25))
-    found = attribute_loss(logits, [0, 1], "info_nce")
-    assert found == pytest.approx(negatives - (0.5 + 0.75) / 2)
-    assert attribute_loss(logits, [], "info_nce") == 0
-    with pytest.raises(ValueError, match="'bpr'"):
-        attribute_loss(logits, [0], "bpr")
+    assert attribute_loss(logits, []) == pytest.approx(LN2 + 2 * np.log(4) + np.log(4 / 3))
 
 
 def test_s3_segments_and_sum():

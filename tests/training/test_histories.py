@@ -8,7 +8,6 @@ from ctr_tf.schema import CANDIDATES_MASK
 from ctr_tf.training.histories import MaskedHistories, drawn_mask
 from tests.oracles.srp4ctr.masking import (
     case_rates,
-    count_moments,
     last_masked,
     masked_count,
     overlap_moments,
@@ -76,7 +75,6 @@ def test_a_share_of_each_window_is_masked_and_one_at_least():
         assert not (features[kind] & ~features["history_mask"]).any()
         expected = [masked_count(length, rate) for length in LENGTHS]
         assert features[kind].sum(axis=1).tolist() == expected
-        assert count_moments(10, rate) == (expected[0], 0.0)
 
 
 def test_both_masks_are_drawn_apart_and_every_place_alike():

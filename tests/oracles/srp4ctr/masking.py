@@ -3,10 +3,8 @@
 FG-BERT (Han et al. 2024, section 2.1) has two sets of masked elements, drawn at random; it gives
 neither rates nor a rule. BERT4Rec (Sun et al. 2019, arXiv:1904.06690, section 3.6)
 masks a proportion rho of a sequence's items at random. Its released code makes of it a number,
-max(1, round(rho L)) and no more than a limit, so that each sequence has a target ("count"); an
-element is always replaced by the mask (BERT's 80 / 10 / 10 is there, turned off). Many other
-implementations mask each element by itself with probability rho ("bernoulli"), where a short
-sequence often has none: (1 - rho)^L.
+max(1, round(rho L)), so that each sequence has a target; an element is always replaced by the mask
+(BERT's 80 / 10 / 10 is there, turned off).
 
 A further sample of each window has its last item masked alone, for that is what is asked for in the
 end (paper and code): one beside ten drawn ones in the code. FG-BERT's text has no such sample; one
@@ -22,60 +20,23 @@ import numpy as np
 from ..blocks import Array
 
 
-def masked_count(length: int, rate: float, limit: int | None = None) -> int:
-    """Masked elements of the "count" rule, min(limit, max(1, round(rate length))).
+def masked_count(length: int, rate: float) -> int:
+    """Masked elements of a sequence, max(1, round(rate length)).
 
     Halves are rounded to even, as Python 3 has it; the code was Python 2, which rounds them up.
 
     Args:
         length: valid elements, L.
         rate: rho.
-        limit: most of a sequence (`max_predictions_per_seq`), or None.
 
     Returns:
         0 for an empty sequence.
 
     Example:
-        >>> [masked_count(n, 0.2) for n in (0, 1, 2, 3, 10)], masked_count(200, 0.2, 20)
-        ([0, 1, 1, 1, 2], 20)
+        >>> [masked_count(n, 0.2) for n in (0, 1, 2, 3, 10)]
+        [0, 1, 1, 1, 2]
     """
-    if not length:
-        return 0
-    count = max(1, round(rate * length))
-    return count if limit is None else min(limit, count)
-
-
-def count_moments(
-    length: int, rate: float, rule: str = "count", limit: int | None = None
-) -> tuple[float, float]:
-    """Mean and variance of the number of masked elements of one sequence.
-
-    Args:
-        length: valid elements, L.
-        rate: rho.
-        rule: "count"; "bernoulli", rho L and rho (1 - rho) L; "at_least_one", bernoulli of which a
-            draw without any masks one element at random: with q = (1 - rho)^L, the mean is
-            rho L + q and the variance rho (1 - rho) L + q - q^2 - 2 q rho L.
-        limit: As in `masked_count`, of "count" alone.
-
-    Raises:
-        ValueError: `rule` is an unknown name.
-
-    Example:
-        >>> count_moments(10, 0.2), count_moments(2, 0.5, "bernoulli")
-        ((2.0, 0.0), (1.0, 0.5))
-        >>> count_moments(2, 0.5, "at_least_one")
-        (1.25, 0.1875)
-    """
-    mean, variance = rate * length, rate * (1.0 - rate) * length
-    none = (1.0 - rate) ** length if length else 0.0
-    if rule == "count":
-        return float(masked_count(length, rate, limit)), 0.0
-    if rule == "bernoulli":
-        return mean, variance
-    if rule == "at_least_one":
-        return mean + none, variance + none - none**2 - 2.0 * none * mean
-    raise ValueError(f"rule must be count, bernoulli or at_least_one; got {rule!r}")
+    return max(1, round(rate * length)) if length else 0
 
 
 def case_rates(item: float, behaviour: float) -> dict[tuple[bool, bool], float]:
@@ -130,23 +91,3 @@ def last_masked(mask: Array) -> Array:
     last = np.zeros(len(mask), bool)
     last[np.flatnonzero(mask)[-1:]] = True
     return last
-
-
-def window_starts(length: int, size: int, step: int) -> list[int]:
-    """First elements of the windows of a long history, as BERT4Rec's code cuts them.
-
-    Counted back from the latest window by `step`, and one from the start: both ends are covered. A
-    history no longer than a window is one window.
-
-    Args:
-        length: of the history.
-        size: of a window, L.
-        step: at least 1; half of L in the code's settings for MovieLens.
-
-    Example:
-        >>> window_starts(10, 4, 4), window_starts(4, 4, 2), window_starts(6, 4, 2)
-        ([0, 2, 6], [0], [0, 2])
-    """
-    if length <= size:
-        return [0]
-    return [0, *sorted(range(length - size, 0, -step))]

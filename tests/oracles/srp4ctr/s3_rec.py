@@ -7,13 +7,12 @@ The paper's scores are f = sigma(x^T W e), with a matrix W of each objective, x 
 - MAP, masked attributes: the same, e an attribute of the item there;
 - SP, segment: the encoder's output s of the sequence without a segment, e that of the segment.
 
-Each is maximised as f(positive) - log sum over negatives of e^f ("info_nce"); negatives are all
-other items, the attributes that the item does not have, other segments. The sum is printed
-without the positive, the definition of InfoNCE before it has it (`with_positive`).
+Each is maximised as f(positive) - log sum over negatives of e^f; negatives are all other items, the
+attributes that the item does not have, other segments.
 
 Where the released code parts from that:
 
-- AAP and MAP are binary cross-entropies over all attributes ("bce"), summed; AAP reads the
+- AAP and MAP are binary cross-entropies over all attributes, summed; AAP reads the
   encoder's output at unmasked positions instead of item embeddings.
 - MIP and SP are -log sigma(f(positive) - f(negative)) of one sampled negative ("pairwise"), f with
   its own sigma: it lies between log(1 + 1 / e) and log(1 + e), 0.3133 and 1.3133.
@@ -30,7 +29,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..blocks import Activation, Array, Layer, dense, sigmoid
+from ..blocks import Activation, Array, Layer, dense
 from ..multitask import bce
 
 WEIGHTS = (0.2, 1.0, 1.0, 0.5)
@@ -53,22 +52,6 @@ def scores(
     return dense(dense(x, *projection), np.transpose(embeddings), None, activation)
 
 
-def info_nce(positive: float, negatives: Array, with_positive: bool = False) -> float:
-    """Negated lower bound, log sum_j e^(f_j) - f.
-
-    Args:
-        positive: f.
-        negatives: f_j, (K,), one or more.
-        with_positive: whether the sum has the positive as well.
-
-    Example:
-        >>> round(info_nce(0.0, [0.0, 0.0]), 4), round(info_nce(0.0, [0.0], True), 4)
-        (0.6931, 0.6931)
-    """
-    total = np.logaddexp.reduce(np.asarray(negatives, np.float64))
-    return float((np.logaddexp(total, positive) if with_positive else total) - positive)
-
-
 def pairwise(positive: float, negative: float) -> float:
     """-log sigma(f - f_negative), with one sampled negative (MIP and SP of the code).
 
@@ -79,29 +62,15 @@ def pairwise(positive: float, negative: float) -> float:
     return float(np.logaddexp(0.0, negative - positive))
 
 
-def attribute_loss(
-    logits: Array, attributes: Sequence[int], kind: str = "bce", with_positive: bool = False
-) -> float:
-    """AAP or MAP of one position.
+def attribute_loss(logits: Array, attributes: Sequence[int]) -> float:
+    """AAP or MAP of one position: the sum over all attributes of their cross-entropies.
 
     Args:
         logits: of every attribute, before sigma, (A,).
         attributes: those of the item.
-        kind: "bce", the sum over all attributes of their cross-entropies, or "info_nce", the mean
-            over the item's attributes, 0 without one.
-        with_positive: As in `info_nce`.
-
-    Raises:
-        ValueError: `kind` is an unknown name.
     """
     owned = np.isin(np.arange(len(logits)), list(attributes))
-    if kind == "bce":
-        return float(np.sum(bce(owned, logits)))
-    if kind == "info_nce":
-        f = sigmoid(logits)
-        losses = [info_nce(f[a], f[~owned], with_positive) for a in np.flatnonzero(owned)]
-        return float(np.mean(losses)) if losses else 0.0
-    raise ValueError(f"kind must be bce or info_nce; got {kind!r}")
+    return float(np.sum(bce(owned, logits)))
 
 
 def segment_inputs(
