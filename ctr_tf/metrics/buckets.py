@@ -113,12 +113,13 @@ def long_tail(
 
 def _with_trained(frequency: NDArray[np.int64], trained: NDArray[np.int64]) -> NDArray[np.int64]:
     """The frequencies of all items, ascending: those of training, and those that it has not."""
-    values, counts = np.unique(frequency[frequency > 0], return_counts=True)
-    there = np.array([np.count_nonzero(trained == value) for value in values])
+    every = np.sort(np.concatenate([frequency[frequency == 0], trained]))
+    values, counts = np.unique(frequency, return_counts=True)
+    there = np.searchsorted(every, values, side="right") - np.searchsorted(every, values)
     if (there < counts).any():
         value = values[there < counts][0]
         raise ValueError(f"`trained` must have the rows' items, received none that occurs {value}")
-    return np.sort(np.concatenate([frequency[frequency == 0], trained]))
+    return every
 
 
 def frequency_groups(

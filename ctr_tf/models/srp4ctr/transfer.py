@@ -236,9 +236,14 @@ class SRP4CTR(Body):
         if self.uni:
             target = sum(candidates.fields.values[name] for name in self.shared)
             keys_values = [state[f"keys_values_{i}"] for i in range(self.config.encoder.layers)]
-            encoder = self.encoder if self.config.uni_attention == "tied" else None
-            read = training and not (encoder and self.config.freeze)
-            found = self.uni(target, keys_values, state["mask"], encoder=encoder, training=read)
+            tied = self.config.uni_attention == "tied"
+            found = self.uni(
+                target,
+                keys_values,
+                state["mask"],
+                encoder=self.encoder if tied else None,
+                training=training and not (tied and self.config.freeze),
+            )
             products.append(self.mlp.part("uni", found))
         return Representation(self.mlp(products, mask, training=training))
 
