@@ -2,10 +2,10 @@
 
     python benchmarks/folding.py
 
-Folded is one call on a request with N candidates; row-wise is one call on N requests of one
-candidate, the user side tiled. A process for each number of threads that an operation may use: all
-models, every way of every model once before any of them twice. A request's tensors are made, and
-tiled, before the clock runs.
+Folded is one call on a request with N candidates, which are scored all in one or in parts at the
+same time; row-wise is one call on N requests of one candidate, the user side tiled. A process for
+each number of threads that an operation may use: all models, every way of every model once before
+any of them twice. A request's tensors are made, and tiled, before the clock runs.
 """
 
 from __future__ import annotations
@@ -47,10 +47,13 @@ from ctr_tf.analysis.cost import model_cost
 from ctr_tf.analysis.sizes import Sizes
 from ctr_tf.layers.attention.buckets import bucketed
 from ctr_tf.models.model import CTRModel
+from ctr_tf.models.parts import in_parts
 
 ROOT = Path(__file__).parents[1]
+OWN_WAYS = (*WAYS, "in_parts")
 COLUMNS = (
-    "operation_threads", "model", "length", "candidates", "repeat", *(f"{way}_ms" for way in WAYS),
+    "operation_threads", "parts", "model", "length", "candidates", "repeat",
+    *(f"{way}_ms" for way in OWN_WAYS),
     "folded_flops", "row_wise_flops", "difference", "peak_mib", "environment",
 )  # fmt: skip
 # The least ratio of the times of SRP4CTR with 200 behaviours, by candidates.
@@ -70,9 +73,10 @@ class Scoring:
     Args:
         model: of one task.
         length: L.
+        parts: of the candidates, which one further folded way scores at the same time.
     """
 
-    def __init__(self, model: CTRModel, length: int):
+    def __init__(self, model: CTRModel, length: int, parts: int = 2):
         self.model = model
         self.length = length
         given = request(model, length, 1).items()
@@ -84,11 +88,12 @@ class Scoring:
             (found,) = model.scores(outputs).values()
             return found
 
-        def compiled(function: Callable, *given: dict) -> Callable:
-            with bucketed(1):
+        def compiled(function: Callable, *given: dict, parts: int = 1) -> Callable:
+            with bucketed(1), in_parts(parts):
                 return tf.function(function, input_signature=given).get_concrete_function()
 
         self.whole = compiled(lambda x: scores(model(x)), specs)
+        self.in_parts = compiled(lambda x: scores(model(x)), specs, parts=parts)
         self.user_specs = {name: spec for name, spec in specs.items() if name in user}
         self.user = compiled(lambda x: model.user_tower(x), self.user_specs)
         self.item_specs = {name: spec for name, spec in specs.items() if name not in user}
@@ -111,6 +116,7 @@ class Scoring:
             "row_wise": lambda: self.whole(rows),
             "user_tower": lambda: self.user(user),
             "item_tower": lambda: self.item(state, items),
+            "in_parts": lambda: self.in_parts(whole),
         }
 
 
@@ -131,10 +137,10 @@ def said(threads: int) -> str:
     return f"{given} an operation"
 
 
-def best(rows: Sequence[dict], model: str, candidates: int, way: str) -> float:
-    """The median time of a way with as many threads as it is fastest with."""
+def best(rows: Sequence[dict], model: str, candidates: int, *ways: str) -> float:
+    """The least median time of these ways, each with as many threads as it is fastest with."""
     groups = by_threads(of(rows, model, candidates)).values()
-    return min(median(row[f"{way}_ms"] for row in own) for own in groups)
+    return min(median(row[f"{way}_ms"] for row in own) for own in groups for way in ways)
 
 
 def page(rows: Sequence[dict]) -> list[str]:
@@ -149,7 +155,9 @@ def page(rows: Sequence[dict]) -> list[str]:
         "candidates; random weights, tables of MovieLens-1M's sizes. Folded is one call of the "
         "compiled model, row-wise one call with the user side tiled N times; the user tower "
         "and, on its state, the item tower are calls of their own. From rows of tables to "
-        f"probabilities. Milliseconds, medians of {repeats} repeats (least–most), all ways "
+        f"probabilities. In parts: folded, with an item tower for each of {rows[0]['parts']} parts "
+        "of the candidates (`export.candidate_parts`). Milliseconds, "
+        f"medians of {repeats} repeats (least–most), all ways "
         "interleaved within each; scores differ by the largest difference between the ways by "
         "the largest score. Operations that do not depend on each other run at the same time on "
         "all cores; how many threads one of them may use is "
@@ -167,33 +175,34 @@ def page(rows: Sequence[dict]) -> list[str]:
 def table(rows: Sequence[dict]) -> list[str]:
     """The times of one number of threads."""
     lines = [
-        "| model | N | folded | row-wise | row-wise / folded | of FLOPs | user tower "
+        "| model | N | folded | in parts | row-wise | row-wise / folded | of FLOPs | user tower "
         "| item tower | scores differ by |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for model, candidates in dict.fromkeys((row["model"], row["candidates"]) for row in rows):
         own = of(rows, model, candidates)
-        folded, row_wise, user, item = (spread([row[f"{way}_ms"] for row in own]) for way in WAYS)
+        folded, row_wise, user, item, in_parts = (
+            spread([row[f"{way}_ms"] for row in own]) for way in OWN_WAYS
+        )
         flops = own[0]["row_wise_flops"] / own[0]["folded_flops"]
         times = f"{ratio(rows, model, candidates):.1f} | {flops:.1f}"
-        cells = [model, f"{candidates:,}", folded, row_wise, times, user, item]
+        cells = [model, f"{candidates:,}", folded, in_parts, row_wise, times, user, item]
         lines.append(f"| {' | '.join(cells)} | {own[0]['difference']:.1e} |")
     return lines
 
 
 def verdicts(rows: Sequence[dict]) -> list[str]:
-    """Against the bars: with each number of threads, and each way with its fastest one."""
+    """Against the bars: with each number of threads, and each way as it is fastest, folded in
+    parts or not."""
     lines = []
     for candidates, bar in BARS.items():
         if rows[0]["length"] != BAR_LENGTH or not of(rows, BAR_OF, candidates):
             continue
         groups = by_threads(rows).items()
         found = {said(n): ratio(own, BAR_OF, candidates) for n, own in groups}
-        if len(found) > 1:
-            row_wise, folded = (
-                best(rows, BAR_OF, candidates, way) for way in ("row_wise", "folded")
-            )
-            found["each way as it is fastest"] = row_wise / folded
+        row_wise = best(rows, BAR_OF, candidates, "row_wise")
+        folded = best(rows, BAR_OF, candidates, "folded", "in_parts")
+        found["each way as it is fastest"] = row_wise / folded
         each = [
             f"{times:.1f} ({how}), {'PASS' if times >= bar else 'MISS'}"
             for how, times in found.items()
@@ -246,12 +255,13 @@ def measured(options: argparse.Namespace, threads: int) -> list[dict]:
     environment = f"{machine()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
     rows, calls, facts = [], {}, {}
     for name in options.models:
-        scoring = Scoring(model_of(name, options.length), options.length)
+        scoring = Scoring(model_of(name, options.length), options.length, options.parts)
         for n in options.candidates:
             cost = model_cost(scoring.model, Sizes(candidates=n, length=options.length))
             calls[name, n] = scoring.calls(n)
             facts[name, n] = {
                 "operation_threads": threads,
+                "parts": options.parts,
                 "model": name,
                 "length": options.length,
                 "candidates": n,
@@ -262,7 +272,7 @@ def measured(options: argparse.Namespace, threads: int) -> list[dict]:
             }
     for repeat in range(1, options.repeats + 1):
         for case, own in calls.items():
-            found = {f"{way}_ms": milliseconds(own[way], options.seconds) for way in WAYS}
+            found = {f"{way}_ms": milliseconds(own[way], options.seconds) for way in OWN_WAYS}
             rows.append(facts[case] | found | {"repeat": repeat, "peak_mib": peak_mib()})
             print(f"{said(threads)}, {repeat} {case[0]} N = {case[1]}: {found}", flush=True)
     return rows
@@ -281,6 +291,7 @@ def main() -> None:
         default=[1, 0],
         help="that one operation may use, a process for each; 0 for all cores",
     )
+    parser.add_argument("--parts", type=int, default=2, help="of the candidates, folded")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each way in each repeat")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")

@@ -86,6 +86,23 @@ class CandidateSide:
     mask: Tensor
     products: dict[str, Tensor] = field(default_factory=dict)
 
+    def part(self, begin: Tensor | int, end: Tensor | int) -> "CandidateSide":
+        """Candidates `begin` to `end` of each request.
+
+        Example:
+            >>> import numpy as np
+            >>> side = CandidateSide(Fields({"id": np.ones((2, 5, 4))}), np.ones((2, 5), bool))
+            >>> side.part(1, 3).fields.values["id"].shape
+            (2, 2, 4)
+        """
+
+        def cut(own: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: x[:, begin:end] for name, x in own.items()}
+
+        views = {view: cut(own) for view, own in self.fields.views.items()}
+        fields = Fields(cut(self.fields.values), views)
+        return CandidateSide(fields, self.mask[:, begin:end], cut(self.products))
+
 
 @dataclass(frozen=True)
 class Representation:

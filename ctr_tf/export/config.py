@@ -35,6 +35,9 @@ class ExportConfig(Config):
         warmup_requests: real requests that the warm-up's are made of, one of every size class and
             signature.
         warmup_candidates: the most candidates of a warm-up request.
+        candidate_parts: of a request, which are scored at the same time; see
+            `ctr_tf.models.parts`. With as many as a server has idle cores requests with very many
+            candidates are answered sooner, and more of them at a time are not.
         keep_versions: newest versions kept.
         item_encoder: whether the export can encode items for a table of them; see
             `pipelines.build_item_table`.
@@ -55,6 +58,7 @@ class ExportConfig(Config):
     tolerance: PositiveFloat | None = None
     warmup_requests: PositiveInt = 8
     warmup_candidates: int = Field(1024, ge=1, le=10_000)
+    candidate_parts: PositiveInt = 1
     keep_versions: PositiveInt = 3
     item_encoder: bool = False
     tables: Literal["float32", "float16", "int8"] = "float32"

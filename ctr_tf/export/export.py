@@ -80,7 +80,9 @@ def export(
         changes = measure_changes(model, served, labelled)
         check_changes(changes, config.changes)
     tolerance = config.tolerance or (1e-5 if served.compute_dtype == "float32" else 0.02)
-    signatures = Signatures(served, preprocessor, config.dense, config.item_encoder)
+    signatures = Signatures(
+        served, preprocessor, config.dense, config.item_encoder, config.candidate_parts
+    )
     checked = requests[: config.check_requests]
     expected = [score_in_process(served, preprocessor, request) for request in checked]
     folder.mkdir(parents=True, exist_ok=True)

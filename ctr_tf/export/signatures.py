@@ -18,6 +18,7 @@ from ctr_tf.export.item_encoder import (
 from ctr_tf.export.precision import stored_weights
 from ctr_tf.layers.attention.buckets import bucketed
 from ctr_tf.models.model import CTRModel
+from ctr_tf.models.parts import in_parts
 from ctr_tf.schema import CANDIDATES_MASK, InputSpec
 from ctr_tf.types import Tensor
 
@@ -57,6 +58,7 @@ class Signatures:
             takes these in the place of the candidates' features. A factorised model has one more,
             `query_tower`: of user side and context to `query` (B, E), whose products with the
             vectors are its logits.
+        candidate_parts: of a request, which are scored at the same time.
 
     Raises:
         ValueError: a feature's name is that of a state input.
@@ -68,9 +70,11 @@ class Signatures:
         preprocessor: tf.Module,
         dense: str = "float32",
         item_encoder: bool = False,
+        candidate_parts: int = 1,
     ):
         self.model = model
         self.preprocessor = preprocessor
+        self._candidate_parts = candidate_parts
         self._weights = nullcontext() if dense == "float32" else stored_weights(model, dense)
         self._names = {spec.name for spec in model.schema.inputs}
         per_item = {s.name: _tensor_spec(s) for s in [*model.context_inputs, *model.item_inputs]}
@@ -126,7 +130,7 @@ class Signatures:
             return dense_function(preprocess(raw))
 
         # A call has few requests, most of the time one.
-        with bucketed(1), self._weights:
+        with bucketed(1), in_parts(self._candidate_parts), self._weights:
             return tf.function(signature, autograph=False).get_concrete_function(**specs)
 
     def _preprocess(self, raw: Tensors) -> Tensors:

@@ -17,6 +17,7 @@ from ctr_tf.models.heads import BinaryHeads, Outputs
 from ctr_tf.models.in_batch_softmax import batch_loss
 from ctr_tf.models.item_encoding import ItemEncoding
 from ctr_tf.models.multitask import task_network
+from ctr_tf.models.parts import candidate_parts
 from ctr_tf.models.widths import embedded_widths
 from ctr_tf.schema import CANDIDATES_MASK, InputSpec, Schema, Text
 from ctr_tf.types import CandidateSide, ContextSide, State, Tensor, UserSide
@@ -193,10 +194,17 @@ class CTRModel(keras.Model):
     def _outputs_of(
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Outputs:
-        representation = self.body.item_tower(state, context, candidates, training=training)
-        return self.heads(
-            representation.vector, representation.logit, candidates.mask, training=training
-        )
+        found = []
+        for part in candidate_parts(candidates):
+            representation = self.body.item_tower(state, context, part, training=training)
+            found.append(
+                self.heads(
+                    representation.vector, representation.logit, part.mask, training=training
+                )
+            )
+        if len(found) == 1:
+            return found[0]
+        return {name: ops.concatenate([own[name] for own in found], axis=1) for name in found[0]}
 
     @property
     def tasks(self) -> list[str]:

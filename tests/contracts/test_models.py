@@ -8,6 +8,7 @@ import tensorflow as tf
 from ctr_tf import registry
 from ctr_tf.layers.packing import padded
 from ctr_tf.models.model import CTRModel
+from ctr_tf.models.parts import in_parts
 from ctr_tf.schema import CANDIDATES_MASK
 from tests.cases import CASES, batch, build, feature_axes, labels_of, tile
 from tests.contracts.conftest import PAIRS
@@ -44,6 +45,26 @@ def test_folded_row_wise_and_two_tower_outputs_agree(model, case, rng):
         assert np.ptp(value[features[CANDIDATES_MASK]]) > 1e-2
         np.testing.assert_allclose(row_wise[task][:, 0], value[tuple(positions.T)], atol=1e-5)
         np.testing.assert_allclose(towers[task], value, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+def test_candidates_in_parts_score_as_all_in_one(model, case, rng, parts):
+    """With five parts, some of them have no candidate at all."""
+    features = batch(case, rng)
+    whole = model(features)
+    with in_parts(parts):
+        found = model(features)
+    assert list(found) == list(whole)
+    for task, value in whole.items():
+        np.testing.assert_allclose(found[task], value, atol=1e-5)
+
+
+def test_requests_without_any_candidate_have_no_score(model, case, rng):
+    features = batch(case, rng)
+    candidate = {spec.name for spec in model.item_inputs}
+    empty = {name: x[:, :0] if name in candidate else x for name, x in features.items()}
+    for task, value in tf.function(model)(empty).items():
+        assert value.shape == (len(features[CANDIDATES_MASK]), 0), task
 
 
 def test_request_shaped_and_row_wise_training_agree(model, case, rng):

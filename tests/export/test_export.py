@@ -130,6 +130,28 @@ def test_a_cached_table_is_exported(tmp_path):
     assert len(set(expected["click"][0].tolist())) == 3, "two candidates share a poster"
 
 
+def test_each_part_of_the_candidates_has_an_item_tower(tmp_path):
+    model, preprocessor = build(tmp_path, "din", SCHEMAS["both"])
+    raw = request(model.schema, batch=2, candidates=5)
+
+    def functions(parts):
+        return Signatures(model, preprocessor, candidate_parts=parts).functions
+
+    def products(function):
+        return sum(node.op == "MatMul" for node, _ in placed_nodes(function))
+
+    one, three = functions(1), functions(3)
+    user = products(one[USER_TOWER])
+    item = products(one[ITEM_TOWER])
+    assert products(three[USER_TOWER]) == user and item > 4
+    # What is made of the candidates alone is not in parts.
+    assert 2 * item < products(three[ITEM_TOWER]) <= 3 * item
+    expected = one[SERVING](**{name: tf.constant(value) for name, value in raw.items()})
+    found = three[SERVING](**{name: tf.constant(value) for name, value in raw.items()})
+    np.testing.assert_allclose(found["click"], expected["click"], atol=1e-6)
+    assert found["click"].shape == (2, 5)
+
+
 def test_a_state_depends_on_declared_context(tmp_path):
     model, preprocessor = build(tmp_path, "dcn_v2", SCHEMAS["both"], user_context=["hour"])
     signatures = Signatures(model, preprocessor)
