@@ -20,12 +20,12 @@ def flat(given: Any) -> Any:
     """Lists within a list, which YAML's anchors give, as part of it.
 
     Example:
-        >>> flat([["train.epochs=10"], "train.seed=1"])
-        ['train.epochs=10', 'train.seed=1']
+        >>> flat([[["train.epochs=10"], "train.seed=1"], "model.units=[8]"])
+        ['train.epochs=10', 'train.seed=1', 'model.units=[8]']
     """
     if not isinstance(given, list):
         return given
-    return [each for part in given for each in (part if isinstance(part, list) else [part])]
+    return [each for part in given for each in (flat(part) if isinstance(part, list) else [part])]
 
 
 Overrides = Annotated[list[str], BeforeValidator(flat)]

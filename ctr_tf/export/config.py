@@ -35,9 +35,9 @@ class ExportConfig(Config):
         warmup_requests: real requests that the warm-up's are made of, one of every size class and
             signature.
         warmup_candidates: the most candidates of a warm-up request.
-        candidate_parts: of a request, which are scored at the same time; see
-            `ctr_tf.models.parts`. With as many as a server has idle cores requests with very many
-            candidates are answered sooner, and more of them at a time are not.
+        candidate_parts: number of parts that a request's candidates are cut into, which are scored
+            at the same time, on as many cores. A single large request may be answered sooner, where
+            an operation has one thread; a small one, or many at a time, are not.
         keep_versions: newest versions kept.
         item_encoder: whether the export can encode items for a table of them; see
             `pipelines.build_item_table`.
@@ -58,7 +58,8 @@ class ExportConfig(Config):
     tolerance: PositiveFloat | None = None
     warmup_requests: PositiveInt = 8
     warmup_candidates: int = Field(1024, ge=1, le=10_000)
-    candidate_parts: PositiveInt = 1
+    # The default is not written out: what was exported before it had a name stays up to date.
+    candidate_parts: int = Field(1, ge=1, le=64, exclude_if=lambda parts: parts == 1)
     keep_versions: PositiveInt = 3
     item_encoder: bool = False
     tables: Literal["float32", "float16", "int8"] = "float32"

@@ -58,7 +58,7 @@ class Signatures:
             takes these in the place of the candidates' features. A factorised model has one more,
             `query_tower`: of user side and context to `query` (B, E), whose products with the
             vectors are its logits.
-        candidate_parts: of a request, which are scored at the same time.
+        candidate_parts: number of parts of a request's candidates that are scored at the same time.
 
     Raises:
         ValueError: a feature's name is that of a state input.

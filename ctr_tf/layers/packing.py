@@ -113,12 +113,16 @@ class Packing:
 
         rest = tf.shape(x)[1:]
         flat = tf.concat([[self.shape[0] * self.shape[1]], rest], axis=0)
-        positions, rows = self._filled.cut(self.positions), self._filled.cut(x)
-        if not all(x.shape[1:]):
-            # Rows without any value, such as those of no candidate, must not be scattered.
-            count = tf.where(tf.reduce_prod(rest) > 0, tf.size(positions), 0)
-            positions, rows = positions[:count], rows[:count]
-        dense = tf.scatter_nd(positions[:, None], rows, flat)
+        positions = self._filled.cut(self.positions)
+
+        def scattered() -> Tensor:
+            return tf.scatter_nd(positions[:, None], self._filled.cut(x), flat)
+
+        if all(x.shape[1:]):
+            dense = scattered()
+        else:
+            # Rows without any value, such as those of no candidate, cannot be scattered.
+            dense = tf.cond(tf.reduce_all(rest > 0), scattered, lambda: tf.zeros(flat, x.dtype))
         dense = tf.reshape(dense, tf.concat([[self.shape[0], self.shape[1]], rest], axis=0))
         dense.set_shape((None, None, *x.shape[1:]))
         _remember(dense, "_ctr_tf_packed", (self, x))

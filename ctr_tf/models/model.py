@@ -195,7 +195,8 @@ class CTRModel(keras.Model):
         self, state: State, context: ContextSide, candidates: CandidateSide, training: bool
     ) -> Outputs:
         found = []
-        for part in candidate_parts(candidates):
+        # Statistics of a batch are of all of it.
+        for part in [candidates] if training else candidate_parts(candidates):
             representation = self.body.item_tower(state, context, part, training=training)
             found.append(
                 self.heads(

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from ctr_tf import registry
+from ctr_tf.layers.attention.buckets import bucketed
 from ctr_tf.layers.packing import padded
 from ctr_tf.models.model import CTRModel
 from ctr_tf.models.parts import in_parts
@@ -47,24 +48,36 @@ def test_folded_row_wise_and_two_tower_outputs_agree(model, case, rng):
         np.testing.assert_allclose(towers[task], value, atol=1e-5)
 
 
-@pytest.mark.parametrize("parts", [2, 5])
-def test_candidates_in_parts_score_as_all_in_one(model, case, rng, parts):
-    """With five parts, some of them have no candidate at all."""
+@OVER_ALL_FEATURES
+def test_candidates_in_parts_score_as_all_in_one(model, case, rng):
+    """As exports trace it, for requests of any size; parts and requests may have no candidate."""
     features = batch(case, rng)
-    whole = model(features)
-    with in_parts(parts):
-        found = model(features)
-    assert list(found) == list(whole)
-    for task, value in whole.items():
-        np.testing.assert_allclose(found[task], value, atol=1e-5)
-
-
-def test_requests_without_any_candidate_have_no_score(model, case, rng):
-    features = batch(case, rng)
+    specs = {n: tf.TensorSpec((None,) * np.ndim(x), x.dtype) for n, x in features.items()}
+    with bucketed(1):
+        whole = tf.function(model).get_concrete_function(specs)
+    with bucketed(1), in_parts(3):
+        in_three = tf.function(lambda own: model(own)).get_concrete_function(specs)
     candidate = {spec.name for spec in model.item_inputs}
-    empty = {name: x[:, :0] if name in candidate else x for name, x in features.items()}
-    for task, value in tf.function(model)(empty).items():
-        assert value.shape == (len(features[CANDIDATES_MASK]), 0), task
+    requests, most = features[CANDIDATES_MASK].shape
+    for count in (0, 1, most):
+        cut = {n: x[:, :count] if n in candidate else x for n, x in features.items()}
+        given = {n: tf.constant(x) for n, x in cut.items()}
+        found, expected = in_three(given), whole(given)
+        assert list(found) == list(expected) == list(model.heads.outputs)
+        for task, value in expected.items():
+            assert value.shape == (requests, count)
+            np.testing.assert_allclose(found[task], value, atol=1e-5)
+
+
+@OVER_ALL_FEATURES
+def test_training_takes_a_batch_as_a_whole(model, case, rng):
+    features = batch(case, rng)
+    labels = labels_of(case, features, rng)
+    expected = step(model, features, labels, training=True)
+    with in_parts(2):
+        found = step(model, features, labels, training=True)
+    for one, other in zip(found, expected):
+        assert_same(one, other, 1e-6)
 
 
 def test_request_shaped_and_row_wise_training_agree(model, case, rng):

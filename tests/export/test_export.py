@@ -10,6 +10,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from ctr_tf.export.config import ExportConfig
 from ctr_tf.export.export import export
+from ctr_tf.export.item_encoder import ENCODED_ITEM_TOWER, ITEM_ENCODER
 from ctr_tf.export.kernels import nodes_without_gpu_kernel, placed_nodes
 from ctr_tf.export.reload_script import scores
 from ctr_tf.export.self_check import (
@@ -132,24 +133,29 @@ def test_a_cached_table_is_exported(tmp_path):
 
 def test_each_part_of_the_candidates_has_an_item_tower(tmp_path):
     model, preprocessor = build(tmp_path, "din", SCHEMAS["both"])
-    raw = request(model.schema, batch=2, candidates=5)
+    raw = {n: tf.constant(x) for n, x in request(model.schema, batch=2, candidates=5).items()}
+    one, three = (
+        Signatures(model, preprocessor, item_encoder=True, candidate_parts=parts).functions
+        for parts in (1, 3)
+    )
 
-    def functions(parts):
-        return Signatures(model, preprocessor, candidate_parts=parts).functions
+    def products(functions, name):
+        return sum(node.op == "MatMul" for node, _ in placed_nodes(functions[name]))
 
-    def products(function):
-        return sum(node.op == "MatMul" for node, _ in placed_nodes(function))
+    assert products(three, USER_TOWER) == products(one, USER_TOWER)
+    for name in (ITEM_TOWER, ENCODED_ITEM_TOWER):
+        # What is made of the candidates alone is not in parts.
+        assert products(three, name) > 2 * products(one, name) > 8
 
-    one, three = functions(1), functions(3)
-    user = products(one[USER_TOWER])
-    item = products(one[ITEM_TOWER])
-    assert products(three[USER_TOWER]) == user and item > 4
-    # What is made of the candidates alone is not in parts.
-    assert 2 * item < products(three[ITEM_TOWER]) <= 3 * item
-    expected = one[SERVING](**{name: tf.constant(value) for name, value in raw.items()})
-    found = three[SERVING](**{name: tf.constant(value) for name, value in raw.items()})
-    np.testing.assert_allclose(found["click"], expected["click"], atol=1e-6)
-    assert found["click"].shape == (2, 5)
+    def call(functions, name, inputs):
+        names = functions[name].structured_input_signature[1]
+        return functions[name](**{n: inputs[n] for n in names})
+
+    given = {**raw, **call(one, USER_TOWER, raw), **call(one, ITEM_ENCODER, raw)}
+    expected = call(one, SERVING, given)["click"]
+    assert expected.shape == (2, 5)
+    for name in (SERVING, ITEM_TOWER, ENCODED_ITEM_TOWER):
+        np.testing.assert_allclose(call(three, name, given)["click"], expected, atol=1e-6)
 
 
 def test_a_state_depends_on_declared_context(tmp_path):
