@@ -83,13 +83,16 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def plus_minus(values: Sequence[float | None]) -> str:
-    """Mean and deviation, as a table says them.
+    """Mean and deviation, as a table says them; of one value there is no deviation.
 
     Example:
-        >>> plus_minus([0.70, 0.71, 0.72]), plus_minus([0.70, None])
-        ('0.7100 ± 0.0100', 'undefined')
+        >>> plus_minus([0.70, 0.71, 0.72]), plus_minus([0.70, None]), plus_minus([0.70])
+        ('0.7100 ± 0.0100', 'undefined', '0.7000')
     """
-    return "undefined" if None in values else "{:.4f} ± {:.4f}".format(*spread(values))
+    if None in values:
+        return "undefined"
+    mean, deviation = spread(values)
+    return f"{mean:.4f} ± {deviation:.4f}" if len(values) > 1 else f"{mean:.4f}"
 
 
 def verdict(ours: Sequence[float | None], theirs: Sequence[float | None]) -> str:

@@ -121,7 +121,7 @@ def test_rows_without_a_user_have_no_gauc(tmp_path):
     assert (run.test["income"]["gauc"], run.test["income"]["users"]) == (None, 0)
     text = page.write(tmp_path, "small", BOARD, [row]).read_text(encoding="utf-8")
     assert "\n3 test impressions, 1 positive.\n" in text
-    assert "| `fm` | 1.0000 ± 0.0000 | undefined | " in text
+    assert "| `fm` | 1.0000 | undefined | " in text
     assert text.count("| 7 |  |  |  |") == 1
 
 
