@@ -47,7 +47,7 @@ from ctr_tf.analysis.cost import model_cost
 from ctr_tf.analysis.sizes import Sizes
 from ctr_tf.layers.attention.buckets import bucketed
 from ctr_tf.models.model import CTRModel
-from ctr_tf.models.parts import in_parts
+from ctr_tf.models.parts import in_parts, part_bounds
 
 ROOT = Path(__file__).parents[1]
 OWN_WAYS = (*WAYS, "folded_parts", "row_wise_parts")
@@ -132,8 +132,7 @@ def request_parts(features: Features, parts: int) -> list[Features]:
         [[0, 1], [2, 3, 4]]
     """
     count = tf.shape(next(iter(features.values())))[0]
-    ends = [count * part // parts for part in range(parts + 1)]
-    return [{n: x[a:b] for n, x in features.items()} for a, b in zip(ends, ends[1:])]
+    return [{n: x[a:b] for n, x in features.items()} for a, b in part_bounds(count, parts)]
 
 
 def by_threads(rows: Sequence[dict]) -> dict[int, list[dict]]:
@@ -197,12 +196,12 @@ def table(rows: Sequence[dict]) -> list[str]:
     ]
     for model, candidates in dict.fromkeys((row["model"], row["candidates"]) for row in rows):
         own = of(rows, model, candidates)
-        folded, row_wise, user, item, *in_parts = (
+        folded, row_wise, user, item, *parts = (
             spread([row[f"{way}_ms"] for row in own]) for way in OWN_WAYS
         )
         flops = own[0]["row_wise_flops"] / own[0]["folded_flops"]
         times = f"{ratio(rows, model, candidates):.1f} | {flops:.1f}"
-        cells = [model, f"{candidates:,}", folded, in_parts[0], row_wise, in_parts[1], times]
+        cells = [model, f"{candidates:,}", folded, parts[0], row_wise, parts[1], times]
         cells += [user, item]
         lines.append(f"| {' | '.join(cells)} | {own[0]['difference']:.1e} |")
     return lines

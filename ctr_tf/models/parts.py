@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from keras import ops
 
-from ctr_tf.types import CandidateSide
+from ctr_tf.layers.trace_setting import TraceSetting
+from ctr_tf.types import CandidateSide, Tensor
 
-_count = 1
+_count = TraceSetting(1)
 
 
-@contextmanager
-def in_parts(count: int) -> Iterator[None]:
+def in_parts(count: int) -> AbstractContextManager[None]:
     """Within it the item tower is traced once for each of that many parts of the candidates.
 
     A graph's operations that do not depend on each other run at the same time, so that one request
@@ -27,18 +26,23 @@ def in_parts(count: int) -> Iterator[None]:
         ...     [tuple(part.mask.shape) for part in candidate_parts(side)]
         [(2, 2), (2, 3)]
     """
-    global _count
-    before, _count = _count, count
-    try:
-        yield
-    finally:
-        _count = before
+    return _count.within(count)
 
 
 def candidate_parts(candidates: CandidateSide) -> list[CandidateSide]:
     """Candidates as `in_parts` says, all in one by default."""
-    if _count == 1:
+    if _count.value == 1:
         return [candidates]
-    number = ops.shape(candidates.mask)[1]
-    ends = [number * part // _count for part in range(_count + 1)]
-    return [candidates.part(*each) for each in zip(ends, ends[1:])]
+    each = part_bounds(ops.shape(candidates.mask)[1], _count.value)
+    return [candidates.part(begin, end) for begin, end in each]
+
+
+def part_bounds(number: Tensor | int, count: int) -> list[tuple[Tensor | int, Tensor | int]]:
+    """Where each of that many parts of like size begins and ends.
+
+    Example:
+        >>> part_bounds(5, 2)
+        [(0, 2), (2, 5)]
+    """
+    ends = [number * part // count for part in range(count + 1)]
+    return list(zip(ends, ends[1:]))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from ctr_tf.layers.packing import Packing, current_graph
+from ctr_tf.layers.trace_setting import TraceSetting
 from ctr_tf.types import Tensor
 
-_count = 4
+_count = TraceSetting(4)
 
 
-@contextmanager
-def bucketed(count: int) -> Iterator[None]:
+def bucketed(count: int) -> AbstractContextManager[None]:
     """Within it sequences are laid out in that many buckets: one is the best for one request.
 
     Example:
@@ -22,12 +22,7 @@ def bucketed(count: int) -> Iterator[None]:
         >>> [rows.numpy().tolist() for rows in buckets.rows]
         [[0, 1, 2, 4]]
     """
-    global _count
-    before, _count = _count, count
-    try:
-        yield
-    finally:
-        _count = before
+    return _count.within(count)
 
 
 class Buckets:
@@ -59,7 +54,7 @@ class Buckets:
     def __init__(self, packing: Packing, count: int | None = None):
         import tensorflow as tf
 
-        count = count or _count
+        count = count or _count.value
         self._graph = current_graph()
         lengths, numbers = packing.lengths, tf.range(count)
         longest = tf.reduce_max(tf.concat([lengths, [0]], axis=0))
