@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import wraps
 
 import keras
 import numpy as np
 
+from ctr_tf.layers.trace_setting import TraceSetting
 from ctr_tf.types import Tensor
 
 # Below, what a step saves is not worth the tenths of a second that a new number of rows costs.
@@ -20,21 +21,15 @@ SIZES = np.array(
     "int32",
 )
 
-_enabled = False
+_enabled = TraceSetting(False)
 
 
-@contextmanager
-def compiling(enabled: bool = True) -> Iterator[None]:
+def compiling(enabled: bool = True) -> AbstractContextManager[None]:
     """Whether what is traced within is compiled; elsewhere it is not, so that exports have no XLA.
 
     Keras backends other than TensorFlow never are.
     """
-    global _enabled
-    before, _enabled = _enabled, enabled
-    try:
-        yield
-    finally:
-        _enabled = before
+    return _enabled.within(enabled)
 
 
 def compiled(kernel: Callable) -> Callable:
@@ -108,7 +103,7 @@ class Filled:
 
 
 def _compiles() -> bool:
-    if not _enabled or keras.backend.backend() != "tensorflow":
+    if not _enabled.value or keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
 

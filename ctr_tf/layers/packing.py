@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import keras
 from keras import ops
 
 from ctr_tf.layers.compiled import Filled
+from ctr_tf.layers.trace_setting import TraceSetting
 from ctr_tf.types import Tensor
 
-_padded = keras.backend.backend() != "tensorflow"
+_padded = TraceSetting(keras.backend.backend() != "tensorflow")
 
 
-@contextmanager
-def padded() -> Iterator[None]:
+def padded() -> AbstractContextManager[None]:
     """Within it packings keep every position, so that shapes are static, as XLA needs them.
 
     Keras backends other than TensorFlow always do.
@@ -25,12 +24,7 @@ def padded() -> Iterator[None]:
         ...     Packing(ops.array([[True, False]])).pack(ops.array([[3.0, 4.0]])).shape
         TensorShape([2])
     """
-    global _padded
-    before, _padded = _padded, True
-    try:
-        yield
-    finally:
-        _padded = before
+    return _padded.within(True)
 
 
 class Packing:
@@ -65,7 +59,7 @@ class Packing:
     """
 
     def __init__(self, mask: Tensor):
-        self.padded, self.graph = _padded, current_graph()
+        self.padded, self.graph = _padded.value, current_graph()
         self.shape = ops.shape(mask)
         self.lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
         if self.padded:
@@ -86,7 +80,7 @@ class Packing:
     def of(cls, mask: Tensor) -> "Packing":
         """The packing of a mask, the same at each call with the same tensor."""
         found = getattr(mask, "_ctr_tf_packing", None)
-        if found is None or found.padded != _padded or found.graph is not current_graph():
+        if found is None or found.padded != _padded.value or found.graph is not current_graph():
             found = _remember(mask, "_ctr_tf_packing", cls(mask))
         return found
 
