@@ -19,16 +19,12 @@ from pathlib import Path
 from statistics import median
 
 import keras
-import matplotlib
 import tensorflow as tf
-
-matplotlib.use("svg")
-from matplotlib import pyplot as plt
 
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.files import write_csv, write_figure, write_text
+from benchmarks.files import write_csv, write_text
 from benchmarks.folding_cases import (
     MODELS,
     WAYS,
@@ -36,6 +32,7 @@ from benchmarks.folding_cases import (
     milliseconds,
     model_of,
     of,
+    plot,
     ratio,
     request,
     spread,
@@ -233,36 +230,12 @@ def verdicts(rows: Sequence[dict]) -> list[str]:
     return lines
 
 
-def plot(rows: Sequence[dict], path: Path) -> None:
-    """Row-wise by folded time over N, a panel for a number of threads, one line a model, and the
-    bars."""
-    groups = by_threads(rows)
-    size = (1 + 5.5 * len(groups), 4.5)
-    figure, axes = plt.subplots(
-        1, len(groups), figsize=size, layout="constrained", sharey=True, squeeze=False
-    )
-    candidates = sorted({row["candidates"] for row in rows})
-    for axis, (threads, group) in zip(axes[0], groups.items()):
-        for model in dict.fromkeys(row["model"] for row in group):
-            counts = sorted({row["candidates"] for row in group if row["model"] == model})
-            axis.plot(counts, [ratio(group, model, n) for n in counts], marker="o", label=model)
-        if rows[0]["length"] == BAR_LENGTH:
-            label = f"bars of {BAR_OF}"
-            bars = list(BARS), list(BARS.values())
-            axis.plot(*bars, "_", color="black", markersize=18, label=label)
-        axis.set(title=said(threads), xlabel="candidates, N", xscale="log", yscale="log")
-        axis.set_xticks(candidates, [f"{n:,}" for n in candidates])
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("row-wise time by folded time")
-    axes[0, 0].legend()
-    write_figure(path, figure)
-
-
 def write(folder: Path, rows: Sequence[dict]) -> Path:
     """Writes `folding.csv`, `.svg` and `.md`; returns the latter."""
     write_csv(folder / "folding.csv", COLUMNS, rows)
-    plot(rows, folder / "folding.svg")
+    panels = {said(threads): own for threads, own in by_threads(rows).items()}
+    bars = BARS if rows[0]["length"] == BAR_LENGTH else None
+    plot(folder / "folding.svg", panels, bars, f"bars of {BAR_OF}")
     return write_text(folder / "folding.md", "\n".join(page(rows)) + "\n")
 
 

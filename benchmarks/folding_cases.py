@@ -8,8 +8,13 @@ from pathlib import Path
 from statistics import median
 
 import keras
+import matplotlib
 import numpy as np
 
+matplotlib.use("svg")
+from matplotlib import pyplot as plt
+
+from benchmarks.files import write_figure
 from ctr_tf.analysis.sizes import DAY, NOW, Sizes
 from ctr_tf.config import load
 from ctr_tf.data.vocabularies import sizes_of
@@ -153,3 +158,37 @@ def ratio(rows: Sequence[dict], model: str, candidates: int) -> float | None:
 def spread(found: Sequence[float]) -> str:
     """Median, least and most."""
     return f"{median(found):,.2f} ({min(found):,.2f}–{max(found):,.2f})"
+
+
+def plot(
+    path: Path,
+    panels: Mapping[str, Sequence[dict]],
+    bars: Mapping[int, float] | None = None,
+    bars_label: str = "",
+) -> None:
+    """Writes row-wise by folded time over N: a panel for each title, a line for each model.
+
+    Args:
+        path: an SVG.
+        panels: rows by title.
+        bars: least ratios by N, drawn in every panel.
+        bars_label: what the legend calls them.
+    """
+    size = (1 + 5 * len(panels), 4.5)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, (title, rows) in zip(axes[0], panels.items()):
+        for model in dict.fromkeys(row["model"] for row in rows):
+            counts = sorted({row["candidates"] for row in rows if row["model"] == model})
+            axis.plot(counts, [ratio(rows, model, n) for n in counts], marker="o", label=model)
+        if bars:
+            axis.plot(*zip(*bars.items()), "_", color="black", markersize=18, label=bars_label)
+        axis.set(title=title, xlabel="candidates, N", xscale="log", yscale="log")
+        candidates = sorted({row["candidates"] for row in rows})
+        axis.set_xticks(candidates, [f"{n:,}" for n in candidates])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("row-wise time by folded time")
+    axes[0, 0].legend()
+    write_figure(path, figure)

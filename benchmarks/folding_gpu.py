@@ -20,15 +20,11 @@ from pathlib import Path
 
 import jax
 import keras
-import matplotlib
-
-matplotlib.use("svg")
-from matplotlib import pyplot as plt
 
 # A script sees its own folder alone.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.files import write_csv, write_figure, write_text
+from benchmarks.files import write_csv, write_text
 from benchmarks.folding_cases import (
     MODELS,
     WAYS,
@@ -37,6 +33,7 @@ from benchmarks.folding_cases import (
     milliseconds,
     model_of,
     of,
+    plot,
     ratio,
     request,
     spread,
@@ -173,29 +170,11 @@ def at_length(rows: list[dict], length: int) -> list[dict]:
     return [row for row in rows if row["length"] == length]
 
 
-def plot(rows: list[dict], path: Path) -> None:
-    """Row-wise by folded time over N, a panel a length, one line a model."""
-    lengths = sorted({row["length"] for row in rows})
-    size = (4.5 * len(lengths), 4)
-    figure, axes = plt.subplots(
-        1, len(lengths), figsize=size, sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis, length in zip(axes[0], lengths):
-        own = at_length(rows, length)
-        for model in dict.fromkeys(row["model"] for row in own):
-            counts = sorted({row["candidates"] for row in own if row["model"] == model})
-            axis.plot(counts, [ratio(own, model, n) for n in counts], marker="o", label=model)
-        axis.set(xlabel="candidates, N", title=f"L = {length:,}", xscale="log", yscale="log")
-        axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("row-wise time by folded time")
-    axes[0, 0].legend()
-    write_figure(path, figure)
-
-
 def write(folder: Path, rows: list[dict]) -> Path:
     """Writes `folding_gpu.csv`, `.svg` and `.md`; returns the latter."""
     write_csv(folder / "folding_gpu.csv", COLUMNS, rows)
-    plot(rows, folder / "folding_gpu.svg")
+    panels = {f"L = {n:,}": at_length(rows, n) for n in sorted({row["length"] for row in rows})}
+    plot(folder / "folding_gpu.svg", panels)
     return write_text(folder / "folding_gpu.md", "\n".join(page(rows)) + "\n")
 
 
