@@ -1,4 +1,4 @@
-"""What the folding benchmarks score, in NumPy: models, requests, and the ratio of times."""
+"""What the folding benchmarks share: models, requests in NumPy, the ratio of times, its plot."""
 
 from __future__ import annotations
 
