@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 
 class Config(BaseModel):
@@ -43,6 +43,17 @@ def keeping(default: Config) -> BeforeValidator:
     """
     own = default.model_dump(exclude_unset=True)
     return BeforeValidator(lambda given: {**own, **given} if isinstance(given, dict) else given)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"given twice: {', '.join(twice)}")
+    return names
+
+
+Names = Annotated[list[str], AfterValidator(_distinct)]
+"""Names of features or attributes, each once."""
 
 
 class SettingError(ValueError):

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -24,6 +24,8 @@ from ctr_tf.startup import start_tensorflow
 from ctr_tf.workspace import StageError, Workspace
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from ctr_tf.data.input import Input
     from ctr_tf.models.model import CTRModel
 
@@ -139,6 +141,7 @@ def pretrain(workspace: Workspace, progress: bool = True) -> Path:
     Raises:
         Interrupted: by SIGTERM; the next call resumes.
     """
+    folder, config = workspace.pretrained, workspace.experiment.pretrain
 
     def work() -> dict[str, Any]:
         check_prepared(workspace, "histories")
@@ -148,8 +151,6 @@ def pretrain(workspace: Workspace, progress: bool = True) -> Path:
         from ctr_tf.training.pretrain import pretrain as run
         from ctr_tf.training.strategy import make_strategy
 
-        config = workspace.experiment.pretrain
-        folder = workspace.pretrained
         if _read_stage(folder, "pretrain") is not None:
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             (folder / _record("pretrain")).unlink(missing_ok=True)
@@ -163,13 +164,13 @@ def pretrain(workspace: Workspace, progress: bool = True) -> Path:
             )
         if result.interrupted:
             raise Interrupted("pre-training was interrupted; run it again to resume")
-        best = folder / CHECKPOINTS / "best"
-        files = sorted(str(path.relative_to(folder)) for path in best.iterdir())
-        return {**asdict(result), "outputs": files}
+        return {**asdict(result), "outputs": _best_files(folder, strategy)}
 
-    with _alone(workspace.pretrained):
-        _stage(workspace.pretrained, "pretrain", workspace.pretrain_fingerprint, work)
-    return workspace.pretrained
+    # Several workers make it together.
+    together = config.train.strategy == "multi_worker"
+    with nullcontext() if together else _alone(folder):
+        _stage(folder, "pretrain", workspace.pretrain_fingerprint, work)
+    return folder
 
 
 @contextmanager
@@ -227,7 +228,7 @@ def train(workspace: Workspace, progress: bool = True) -> None:
         check_pretrained(workspace)
         start_tensorflow()
         from ctr_tf.training.checkpoints import CHECKPOINTS
-        from ctr_tf.training.strategy import is_chief, make_strategy
+        from ctr_tf.training.strategy import make_strategy
         from ctr_tf.training.train import train as run
 
         if _read_stage(workspace.run, "train") is not None:
@@ -260,15 +261,20 @@ def train(workspace: Workspace, progress: bool = True) -> None:
             )
         if result.interrupted:
             raise Interrupted("training was interrupted; run it again to resume")
-        best = workspace.run / CHECKPOINTS / "best"
-        # Another worker cannot tell whether the chief has written all of it.
-        files = best.iterdir() if is_chief(strategy) else [best / "checkpoint"]
-        return {
-            **asdict(result),
-            "outputs": sorted(str(path.relative_to(workspace.run)) for path in files),
-        }
+        return {**asdict(result), "outputs": _best_files(workspace.run, strategy)}
 
     _stage(workspace.run, "train", workspace.run_fingerprint, work)
+
+
+def _best_files(folder: Path, strategy: tf.distribute.Strategy) -> list[str]:
+    """The best checkpoint's files, from the folder on."""
+    from ctr_tf.training.checkpoints import CHECKPOINTS
+    from ctr_tf.training.strategy import is_chief
+
+    best = folder / CHECKPOINTS / "best"
+    # Another worker cannot tell whether the chief has written all of it.
+    files = best.iterdir() if is_chief(strategy) else [best / "checkpoint"]
+    return sorted(str(path.relative_to(folder)) for path in files)
 
 
 def trained_model(workspace: Workspace, data: Input) -> CTRModel:
@@ -370,6 +376,7 @@ def run(workspace: Workspace, say: Callable[[str], None], progress: bool = True)
     """All stages in order; returns the report.
 
     Raises:
+        StageError: several workers are to train what is not pre-trained yet.
         ManifestError: the test split, which the last stages read, is empty.
     """
     fetch(workspace)
@@ -377,6 +384,9 @@ def run(workspace: Workspace, say: Callable[[str], None], progress: bool = True)
     say(f"data: {prepared}")
     Manifest.read(prepared, check_files=False).split("test")
     if workspace.experiment.pretrain:
+        if workspace.experiment.train.strategy == "multi_worker":
+            # TensorFlow joins its workers before its first operation, and pre-training has many.
+            check_pretrained(workspace)
         say(f"pre-trained: {pretrain(workspace, progress)}")
     train(workspace, progress)
     say(f"run: {workspace.run}")

@@ -121,7 +121,13 @@ class Workspace:
         own = self.experiment.dump()
         model = {key: own["model"][key] for key in PRETRAINED}
         del model["embedding"]["shard_rows"]
-        return fingerprint([self.data_fingerprint, own["pretrain"], model])
+        # Defaults are left out: what was pre-trained before the input counted keeps its folder.
+        batches = self.experiment.input.model_dump(
+            mode="json", exclude={"batch_size", "parallel", "prefetch"}, exclude_defaults=True
+        )
+        return fingerprint(
+            [self.data_fingerprint, own["pretrain"], model, *([batches] if batches else [])]
+        )
 
     @property
     def pretrained(self) -> Path:

@@ -243,6 +243,41 @@ def test_a_mistake_in_an_objective_names_its_key(override, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model.attributes=[rating]", "model.uni_attention=none", "model.own_tables=false"],
+            r" schema.sequences.history.attributes: .*\['rating'\] has no",
+        ),
+        (
+            ["schema.sequences.history.attributes.item_id=null", "model.attributes=[genres]"],
+            r" schema.sequences.history.attributes: s3_rec .* there is none besides genres",
+        ),
+        (
+            ["model.embedding.tables.genres.width=8"],
+            r" model.embedding.tables.genres.width: s3_rec needs the encoder's, 64; got 8",
+        ),
+        (
+            ["schema.features.item_id.multi=true"],
+            r" schema.sequences.history.attributes.item_id: .*the item's first attribute has one",
+        ),
+        (
+            [
+                "schema.sequences.history.attributes.genres=null",
+                "schema.sequences.history.attributes.kind={like: genres}",
+            ],
+            r" schema.sequences.history.attributes.kind: .*the candidate's name, genres",
+        ),
+        (["model.attributes=[item_id, item_id]"], r" model.attributes: .*given twice: item_id"),
+    ],
+)
+def test_what_cannot_be_pre_trained_names_its_key(overrides, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(CONFIGS / "srp4ctr" / "s3_rec.yaml", overrides)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_what_is_frozen_has_to_be_pre_trained():
     with pytest.raises(
         ConfigError, match=r" model.freeze: nothing is pre-trained, .*set pretrain$"

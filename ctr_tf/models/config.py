@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ctr_tf import layers
-from ctr_tf.config_base import Config
+from ctr_tf.config_base import Config, Names
 from ctr_tf.layers.embedding.config import EmbeddingConfig
 from ctr_tf.models.multitask import AnyHeads, BinaryConfig
 
@@ -24,7 +24,7 @@ class ModelConfig(Config):
 
     name: str
     embedding: EmbeddingConfig = EmbeddingConfig()
-    user_context: list[str] = []
+    user_context: Names = []
     # The default is not written out: it was there before it had a name, and runs keep theirs.
     heads: AnyHeads = Field(BinaryConfig(), exclude_if=lambda heads: heads == BinaryConfig())
 

@@ -6,7 +6,8 @@ from pydantic import PositiveInt
 
 from ctr_tf.config_base import Config, SettingError
 from ctr_tf.models.config import ModelConfig
-from ctr_tf.models.srp4ctr.config import AnyObjective, ElectraConfig, FGBertConfig
+from ctr_tf.models.srp4ctr.attributes import pretrained_attributes, told_attributes
+from ctr_tf.models.srp4ctr.config import AnyObjective, ElectraConfig, FGBertConfig, S3RecConfig
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.training.config import RANKING_METRICS, TrainConfig
@@ -32,17 +33,19 @@ class PretrainConfig(Config):
 
         Raises:
             SettingError: a model without an encoder to pre-train, a generator's width that its
-                heads do not divide, or see `TrainConfig.check`.
+                heads do not divide, or see `pretrained_attributes`, for S3-Rec `told_attributes`,
+                and `TrainConfig.check`.
         """
         if not isinstance(model, SRP4CTRConfig):
             raise SettingError(
                 ("pretrain",), f"{model.name} has no encoder to pre-train; srp4ctr has"
             )
-        sequence = schema.sequences[model.sequence or next(iter(schema.sequences))]
-        attributes = model.attributes or list(sequence.attributes)
+        read = pretrained_attributes(schema, model).read
+        if isinstance(self.objective, S3RecConfig):
+            told_attributes(schema, model)
         try:
             if isinstance(self.objective, ElectraConfig):
                 self.objective.generator(model.encoder)
-            self.train.check(self.objective.tasks(attributes), RANKING_METRICS)
+            self.train.check(self.objective.tasks(read), RANKING_METRICS)
         except SettingError as error:
             raise SettingError(("pretrain", *error.at), error.rule) from None

@@ -39,8 +39,8 @@ def history_requests(
     training period are cut into windows, of at most `max_length` of their sequence, from the newest
     backwards and without overlap. A record is a request with the k-th newest window of every
     sequence, empty where there are fewer; it is left out where none has two behaviours. A sequence
-    that the log states is empty. Behaviours that are a log of their own are those that some request
-    of the user asks for.
+    that the log states is empty. Of behaviours that are a log of their own all are read; values
+    that no training request sees in them are unknown.
 
     A record's id is `<user>/<k>`, its time that of its newest behaviour. Context and candidates,
     which pre-training does not read, are those of the user's last training request; a user without

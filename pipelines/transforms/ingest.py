@@ -175,9 +175,10 @@ class ReadRows(beam.DoFn):
 class GroupUser(beam.DoFn):
     """Brings one user's rows into order, joins the user's attributes, and names their shard.
 
-    Of behaviours that are a log of their own, those are kept that a request asks for. The
-    distribution `prepare/rows_held` counts the rows held at once: those of one user, and about
-    twice the behaviours that are kept.
+    Of behaviours that are a log of their own, those are kept that a request asks for, and for
+    pre-training all from before the user's last impression or at its time. The distribution
+    `prepare/rows_held` counts the rows held at once: those of one user, and about twice the
+    behaviours that are kept.
 
     Args:
         layout: where everything is read from.
@@ -257,7 +258,10 @@ class GroupUser(beam.DoFn):
         starts: dict[bytes, int] = {}
         for row in rows:
             starts.setdefault(row[1], row[0])
-        past = Newest(list(starts.values()), self._length)
+        if self._layout.config.histories:
+            past = Newest([rows[-1][0] + 1], sys.maxsize)
+        else:
+            past = Newest(list(starts.values()), self._length)
         for blob in blobs:
             if blob[:1] == PAST:
                 past.add(marshal.loads(blob[1:]))

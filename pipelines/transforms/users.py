@@ -19,8 +19,8 @@ class User(NamedTuple):
         id: empty for the rows of a request without a user.
         values: of the layout's `user` group.
         rows: every impression, by time, request id and place in the log.
-        past: what sequences are built from, in this order: the impressions, or of behaviours that
-            are a log of their own those that a request asks for.
+        past: what sequences are built from, in this order: the impressions, or behaviours that are
+            a log of their own; see `GroupUser` for which.
         requests: in the order of their time and then of their id.
         splits: of each request: 0 training, 1 validation, 2 test.
     """

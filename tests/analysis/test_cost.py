@@ -24,6 +24,7 @@ from tests.oracles.counts import (
     mlp_flops,
     pooling_flops,
 )
+from tests.oracles.srp4ctr.flops import srp4ctr_flops
 
 RATING = {"dtype": "int", "encoding": "identity", "size": 5}
 LOG = {
@@ -100,14 +101,63 @@ def test_dcn_v2(layers):
     assert cost.single.products == POOLED + unsplit + head
 
 
+# Of a candidate in DIN's attention, and what both its parts come to in the MLP.
+UNIT, *BEHIND = SMALL["attention_units"]
+DIN_ATTENTION = dense_flops(CANDIDATE, UNIT)
+DIN_ATTENTION += L * (dense_flops(CANDIDATE, UNIT) + mlp_flops(UNIT, [*BEHIND, 1]))
+DIN_MLP = dense_flops(BEHAVIOUR + CANDIDATE, FIRST) + REST
+
+
 def test_din():
     """Equation 3: an MLP over query, key, difference and product, a behaviour at a time."""
-    cost = cost_of("din")
-    first, *rest = SMALL["attention_units"]
-    user = L * dense_flops(BEHAVIOUR, first) + dense_flops(USER, FIRST)
-    of_pair = dense_flops(CANDIDATE, first) + mlp_flops(first, [*rest, 1])
-    candidate = dense_flops(CANDIDATE, first) + L * of_pair
-    candidate += dense_flops(BEHAVIOUR + CANDIDATE, FIRST) + REST
+    user = L * dense_flops(BEHAVIOUR, UNIT) + dense_flops(USER, FIRST)
+    context = dense_flops(CONTEXT, FIRST)
+    assert_products(cost_of("din"), user, context, DIN_ATTENTION + DIN_MLP)
+
+
+def test_din_folded():
+    """MLP(e) W, of the user alone; a dot product a behaviour and their weighted sum."""
+    folded = SMALL["folded_units"]
+    user = L * mlp_flops(BEHAVIOUR, [*folded, CANDIDATE]) + dense_flops(USER, FIRST)
+    candidate = L * dense_flops(CANDIDATE, 1) + pooling_flops(L, BEHAVIOUR) + DIN_MLP
+    assert_products(cost_of("din", folded=True), user, dense_flops(CONTEXT, FIRST), candidate)
+
+
+@pytest.mark.parametrize(("folded", "orders"), [(False, 1), (False, 2), (True, 2)])
+def test_can(folded, orders):
+    """A pass of each order through the micro-MLPs of item and brand, beside DIN.
+
+    City is passed once, each of the three attributes once a behaviour or, folded, once; what a pair
+    gives is the outputs of all layers.
+    """
+    name, width = ("can_folded", "can")[not folded], 3
+    cost = cost_of(name, orders=orders, feed_width=width)
+    din = cost_of("din", folded=folded)
+    passes = 2 * (1 + 3 * (1 if folded else L)) * orders
+    micro = SMALL["micro_units"]
+    candidate = passes * mlp_flops(width, micro) + dense_flops(2 * 4 * sum(micro), FIRST)
+    assert_products(cost, din.user.products, din.once.products, din.candidate.products + candidate)
+
+
+@pytest.mark.parametrize("queries", [0, 3])
+@pytest.mark.parametrize("uni", ["untied", "tied", "none"])
+def test_srp4ctr(queries, uni):
+    """Han et al. 2024, section 2: encoder and queries once, a row a layer a candidate."""
+    encoder = {**SMALL["encoder"], "layers": 2}
+    given = {
+        "queries": queries,
+        "uni_attention": uni,
+        "query_features": ["city"] if queries else [],
+    }
+    cost = cost_of("srp4ctr", encoder=encoder, **given)
+    width, hidden = encoder["width"], encoder["feed_forward"]
+    user, candidate = srp4ctr_flops(
+        L, width, hidden, 2, USER, 2 * width, [*UNITS, 1],
+        queries or None, query_features=D, uni=uni != "none",
+    )  # fmt: skip
+    if not queries:
+        # The oracle's weighted sum is a sum here.
+        user -= pooling_flops(L, width)
     assert_products(cost, user, dense_flops(CONTEXT, FIRST), candidate)
 
 
@@ -221,7 +271,9 @@ def products_of(graph):
     return [op for op in graph.get_operations() if op.type in PRODUCTS]
 
 
-@pytest.mark.parametrize("name", ["dcn_v2", "autoint", "din", "bst", "transformer"])
+@pytest.mark.parametrize(
+    "name", ["dcn_v2", "autoint", "din", "can", "bst", "transformer", "srp4ctr"]
+)
 def test_products_are_those_of_tensorflow(rng, name):
     """Its statistics are of static shapes: of the padded form, whose positions are all valid."""
     model = build(name, "full", rng)

@@ -16,6 +16,7 @@ from ctr_tf.training.checkpoints import restore
 from ctr_tf.training.history import History
 from ctr_tf.training.pretrain import pretrain, pretraining_model
 from ctr_tf.workspace import StageError, Workspace
+from tests.training.processes import worker_tasks
 
 ITEMS, USERS, ROWS = 12, 60, 20
 CHANCE = sum(1 / rank for rank in range(1, ITEMS + 1)) / ITEMS
@@ -206,7 +207,7 @@ def test_a_run_that_is_killed_ends_as_an_unbroken_one(run, workspace, tmp_path):
 def test_experiments_share_a_pre_training(run, workspace):
     others = [
         workspace("model.uni_attention=none", "model.patch=3", "model.queries=0"),
-        workspace("train.seed=3", "model.freeze=false"),
+        workspace("train.seed=3", "model.freeze=false", "input.batch_size=64", "input.prefetch=2"),
     ]
     before = (run.pretrained / "stages" / "pretrain.json").stat().st_mtime_ns
     for other in others:
@@ -217,6 +218,8 @@ def test_experiments_share_a_pre_training(run, workspace):
         "pretrain.train.seed=3",
         "model.attributes=[item]",
         "model.encoder.input_norm=true",
+        "input.window=1",
+        "input.shuffle_buffer=0",
     ):
         assert workspace(override).pretrained != run.pretrained
     data = stages.open_data(others[1])
@@ -244,3 +247,29 @@ def test_two_processes_pre_train_one_after_the_other(run, capfd):
     waiting.join(30)
     assert not waiting.is_alive()
     assert f"{run.pretrained}: another process makes it; waiting" in capfd.readouterr().err
+
+
+def pretrain_as(task, found):
+    os.environ["TF_CONFIG"] = task
+    stages.pretrain(found, progress=False)
+
+
+def test_workers_pre_train_together(run, workspace):
+    """None waits for another one to end, which would wait for it to join."""
+    found = workspace("pretrain.train={epochs: 1, strategy: multi_worker}")
+    processes = multiprocessing.get_context("forkserver")
+    workers = [processes.Process(target=pretrain_as, args=(t, found)) for t in worker_tasks(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        worker.kill()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert [r["epoch"] for r in history(found.pretrained) if r["split"] == "validation"] == [1]
+    stages.check_pretrained(found)
+
+
+def test_workers_do_not_train_what_is_not_pre_trained(run, workspace):
+    found = workspace("train.strategy=multi_worker", "pretrain.train.seed=9")
+    with pytest.raises(StageError, match="not pre-trained; run `ctr-tf pretrain` first"):
+        stages.run(found, lambda said: None, progress=False)

@@ -225,5 +225,5 @@ def test_the_generator_is_half_as_wide_by_default_and_its_heads_divide_it(rng):
 
 
 def test_an_item_of_several_values_is_refused(rng):
-    with pytest.raises(ValueError, match="electra: .*genres, has several values"):
+    with pytest.raises(SettingError, match="genres: .*the item's first attribute has one value"):
         make(rng, attributes=["genres"])

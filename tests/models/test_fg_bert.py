@@ -188,5 +188,7 @@ def test_every_weight_has_a_gradient(rng):
 
 def test_items_are_needed():
     config = SRP4CTRConfig(encoder=GELU, attributes=["rating"])
-    with pytest.raises(ValueError, match=r"history has no attribute of the candidate's.*'rating'"):
+    with pytest.raises(
+        ValueError, match=r"history.attributes: .*'rating'.* no attribute of the candidate's"
+    ):
         FGBert(FULL, config, FGBertConfig(), ROWS)

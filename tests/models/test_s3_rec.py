@@ -208,5 +208,5 @@ def test_items_without_other_attributes_are_refused(rng):
         update={"sequences": {"history": own.model_copy(update={"attributes": kept})}}
     )
     config = SRP4CTRConfig(encoder=GELU, **IDS)
-    with pytest.raises(ValueError, match="history has none besides item_id"):
+    with pytest.raises(ValueError, match="history.attributes: .*none besides item_id"):
         S3Rec(alone, config, S3RecConfig(), CASES["full"].rows)

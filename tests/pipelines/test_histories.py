@@ -120,10 +120,10 @@ def test_a_log_of_behaviours_is_cut_at_the_boundary_and_before_the_first_held_ou
     # Ann's validation request, at 50, asks for what she did up to 46, but validation begins at 45.
     job(tmp_path, schema, behaviours=behaviours, split={"by": "time", "boundaries": (45, 60)})
     assert read_split(tmp_path / "out", "validation")["ann:50"]["features/history_time"][-1] == 46
-    # The job holds no more of bob than what his request at 30 asks for.
+    # Bob's training ends with his last request, at 30.
     assert histories(tmp_path) == {
         "ann/0": items([5, 19, 20, 29, 30, 44]),
-        "bob/0": items([5, 19, 20, 29]),
+        "bob/0": items([5, 19, 20, 29, 30]),
     }
     # Ann's request at 50 is validation and bob's at 30: of each what is strictly before it.
     write_csv(
@@ -134,6 +134,26 @@ def test_a_log_of_behaviours_is_cut_at_the_boundary_and_before_the_first_held_ou
         "ann/0": items([5, 19, 20, 29, 30, 44, 45, 46]),
         "bob/0": items([5, 19, 20, 29]),
     }
+
+
+def test_a_log_of_behaviours_is_read_whole_though_requests_ask_for_the_newest(tmp_path):
+    shown = [["ann", "a", 9, 1], ["ann", "b", 11, 1], ["eve", "a", 12, 1]]
+    write_csv(tmp_path / "log.csv", SHOP_COLUMNS, shown)
+    log = [*past("ann", range(1, 11)), *past("eve", range(1, 11))]
+    write_csv(tmp_path / "past.csv", ["user_id", "item_id", "time"], log)
+    config = {"behaviours": {"path": "past.csv"}, "split": {"by": "time", "boundaries": (10, 12)}}
+    job(tmp_path, **config)
+    # Windows are of three. Eve has no training request.
+    assert histories(tmp_path) == {
+        "ann/0": items([7, 8, 9]),
+        "ann/1": items([4, 5, 6]),
+        "ann/2": items([1, 2, 3]),
+    }
+    train = read_split(tmp_path / "out", "train")
+    assert train["ann:9"]["features/history_item_id"] == items([6, 7, 8])
+    # What is learned is what the request at 9 sees, and its candidate.
+    learned = (tmp_path / "out" / "vocabularies" / "item_id.txt").read_text().split()
+    assert sorted(learned) == ["a", *items([6, 7, 8])]
 
 
 def test_a_record_holds_a_window_of_every_sequence(tmp_path):

@@ -6,6 +6,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import socket
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -47,6 +48,18 @@ def finish(*processes: BaseProcess, code: int = 0) -> None:
     finally:
         for process in processes:
             process.kill()
+
+
+def worker_tasks(count: int) -> list[str]:
+    """TF_CONFIG of each of several workers, on ports that are free."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
+    for each in sockets:
+        each.close()
+    tasks = [{"type": "worker", "index": index} for index in range(count)]
+    return [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
 
 
 def weights(folder: Path, index: int = 0) -> list[np.ndarray]:

@@ -1,6 +1,3 @@
-import json
-import socket
-
 import numpy as np
 import pytest
 
@@ -8,7 +5,7 @@ from ctr_tf.training.config import TrainConfig
 from ctr_tf.training.strategy import make_strategy
 from ctr_tf.training.train import train
 from tests.training.memory_input import MemoryInput, din, two_tower
-from tests.training.processes import finish, history, start, weights
+from tests.training.processes import finish, history, start, weights, worker_tasks
 
 # The last batch of the epoch holds one request: one of two replicas gets none.
 DATA = {"requests": 25, "batch_size": 8}
@@ -23,16 +20,6 @@ CONFIG = {
 
 def losses(folder):
     return [(record["split"], record["step"], record["loss"]) for record in history(folder)]
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +49,8 @@ def check_equal(folder, index, one_device):
 
 
 def test_two_worker_processes_equal_one_device_on_the_same_global_batch(tmp_path, one_device):
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     options = {"config": {**CONFIG, "strategy": "multi_worker"}, "model": "din", "data": DATA}
-    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(2)]
-    finish(*(start(tmp_path, options, TF_CONFIG=json.dumps(task)) for task in tasks))
+    finish(*(start(tmp_path, options, TF_CONFIG=task) for task in worker_tasks(2)))
     for a, b in zip(weights(tmp_path, 0), weights(tmp_path, 1), strict=True):
         np.testing.assert_array_equal(a, b)
     check_equal(tmp_path, 1, one_device)

@@ -39,8 +39,7 @@ class Electra(HistoryModel):
         returns the generator's output, (B, L, `generator_width`).
 
     Raises:
-        ValueError: the item's first attribute has several values.
-        SettingError: see `ElectraConfig.generator`.
+        SettingError: see `pretrained_attributes` and `ElectraConfig.generator`.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Electra(HistoryModel):
         **kwargs,
     ):
         super().__init__(schema, config, objective, rows, **kwargs)
-        self.item = self.single_item()
+        self.item = self.items[0]
         self.masked_tasks = {
             "generator": ("masked_items", self.item),
             "discriminator": (CANDIDATES_MASK, None),

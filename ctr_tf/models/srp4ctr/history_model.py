@@ -12,6 +12,7 @@ from ctr_tf.layers.sampling import log_uniform_sample
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.losses.softmax import NONE
 from ctr_tf.models.embedder import Embedder
+from ctr_tf.models.srp4ctr.attributes import pretrained_attributes
 from ctr_tf.models.srp4ctr.cloze import ClozeHead
 from ctr_tf.models.srp4ctr.config import AnyObjective
 from ctr_tf.models.srp4ctr.transfer import SRP4CTR, SRP4CTRConfig
@@ -50,7 +51,7 @@ class HistoryModel(keras.Model):
         features of `MaskedHistories`; returns (B, L, W).
 
     Raises:
-        ValueError: no item attribute.
+        SettingError: see `pretrained_attributes`.
     """
 
     masked_tasks: dict[str, tuple[str, str | None]]
@@ -66,18 +67,11 @@ class HistoryModel(keras.Model):
     ):
         super().__init__(**{"name": objective.name, **kwargs})
         self.config = objective
-        self.sequence = config.sequence or next(iter(schema.sequences))
-        known = schema.sequences[self.sequence].attributes
-        self.attributes = [name for name in known if name in (config.attributes or known)]
-        candidate = schema.side("candidate")
-        self.items = [name for name in self.attributes if name in candidate]
-        self.behaviours = [name for name in self.attributes if name not in candidate]
-        if not self.items:
-            raise ValueError(
-                f"pre-training masks items: {self.sequence} has no attribute of the candidate's, "
-                f"it has {self.attributes}"
-            )
+        found = pretrained_attributes(schema, config)
+        self.sequence, self.attributes = found.sequence, found.read
+        self.items, self.behaviours = found.items, found.behaviours
         self.tasks = objective.tasks(self.attributes)
+        known = schema.sequences[self.sequence].attributes
         embedded = [name for name in known if name in (*self.attributes, *told)]
         self.schema = _of_behaviours(schema, self.sequence, embedded)
         self.values = {name: self._values(name, rows) for name in embedded}
@@ -103,17 +97,6 @@ class HistoryModel(keras.Model):
 
     def build(self, input_shape=None):
         self.built = True
-
-    def single_item(self) -> str:
-        """The first item attribute, where it has one value.
-
-        Raises:
-            ValueError: it has several.
-        """
-        item = self.items[0]
-        if self.schema.attribute(self.sequence, item).multi:
-            raise ValueError(f"{self.name}: the item's first attribute, {item}, has several values")
-        return item
 
     def _values(self, name: str, rows: dict[str, int]) -> int:
         """Values of an attribute that have a row of their own, from row 1 on."""

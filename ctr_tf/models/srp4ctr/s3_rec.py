@@ -8,6 +8,7 @@ from keras import ops
 from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sampling import rank_among
 from ctr_tf.losses.softmax import multi_label_loss
+from ctr_tf.models.srp4ctr.attributes import told_attributes
 from ctr_tf.models.srp4ctr.config import S3RecConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, packed_masks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
@@ -45,8 +46,7 @@ class S3Rec(HistoryModel):
         told: the other ones.
 
     Raises:
-        ValueError: the item's first attribute has several values, there is no other, or the table
-            of one is not as wide as the encoder.
+        SettingError: see `told_attributes`.
     """
 
     def __init__(
@@ -57,13 +57,9 @@ class S3Rec(HistoryModel):
         rows: dict[str, int],
         **kwargs,
     ):
-        sequence = config.sequence or next(iter(schema.sequences))
-        known = schema.sequences[sequence].attributes
-        of_item = [name for name in known if name in schema.side("candidate")]
-        super().__init__(schema, config, objective, rows, told=of_item, **kwargs)
-        self.item = self.single_item()
-        self.told = [name for name in of_item if name != self.item]
-        self._check_told()
+        self.told = told_attributes(schema, config)
+        super().__init__(schema, config, objective, rows, told=self.told, **kwargs)
+        self.item = self.items[0]
         self.masked_tasks = {task: (CANDIDATES_MASK, None) for task in self.tasks}
         with keras.name_scope(self.name):
             self.projections = {
@@ -73,20 +69,6 @@ class S3Rec(HistoryModel):
                 projection.build((None, self.width))
             self.seed = keras.random.SeedGenerator(name="negatives")
         self(self.example_features())
-
-    def _check_told(self) -> None:
-        if not self.told:
-            raise ValueError(
-                f"s3_rec tells attributes of items: {self.sequence} has none besides {self.item}"
-            )
-        for name in self.told:
-            encoder = self.schema.encoder(name, self.sequence)
-            width = self.embedder.tables.specs[encoder].width
-            if width != self.width:
-                raise ValueError(
-                    f"model.embedding.tables.{encoder}.width: s3_rec needs the encoder's, "
-                    f"{self.width}; got {width}"
-                )
 
     def losses_of(
         self, features: dict[str, Tensor], labels: dict[str, Tensor], training: bool = True

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from ctr_tf import layers
-from ctr_tf.config_base import SettingError, check_known, keeping
+from ctr_tf.config_base import Names, SettingError, check_known, keeping
 from ctr_tf.layers.embedding.config import EmbeddingConfig, TableConfig
 from ctr_tf.layers.sequence.config import EncoderConfig
 from ctr_tf.models.architecture import Body, pooled_history, pooled_widths
@@ -51,12 +51,12 @@ class SRP4CTRConfig(InterestFields, ModelConfig):
 
     name: str = "srp4ctr"
     sequence: str = ""
-    attributes: list[str] = []
+    attributes: Names = []
     encoder: Annotated[EncoderConfig, keeping(ENCODER)] = ENCODER
     uni_attention: Literal["untied", "tied", "none"] = "untied"
     queries: int = Field(4, ge=0)
     query_layers: PositiveInt = 1
-    query_features: list[str] = []
+    query_features: Names = []
     patch: int = Field(0, ge=0)
     freeze: bool = False
     # The default is not written out: runs from before it had a name keep theirs.
