@@ -255,12 +255,12 @@ class GroupUser(beam.DoFn):
         """The behaviours of a log of their own; none where the impressions are the behaviours."""
         if not self._layout.config.behaviours:
             return Newest([], 0)
-        starts: dict[bytes, int] = {}
-        for row in rows:
-            starts.setdefault(row[1], row[0])
         if self._layout.config.histories:
             past = Newest([rows[-1][0] + 1], sys.maxsize)
         else:
+            starts: dict[bytes, int] = {}
+            for row in rows:
+                starts.setdefault(row[1], row[0])
             past = Newest(list(starts.values()), self._length)
         for blob in blobs:
             if blob[:1] == PAST:

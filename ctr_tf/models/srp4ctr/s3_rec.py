@@ -57,9 +57,9 @@ class S3Rec(HistoryModel):
         rows: dict[str, int],
         **kwargs,
     ):
-        self.told = told_attributes(schema, config)
-        super().__init__(schema, config, objective, rows, told=self.told, **kwargs)
-        self.item = self.items[0]
+        told = told_attributes(schema, config)
+        super().__init__(schema, config, objective, rows, told=told, **kwargs)
+        self.item, self.told = self.items[0], told
         self.masked_tasks = {task: (CANDIDATES_MASK, None) for task in self.tasks}
         with keras.name_scope(self.name):
             self.projections = {
