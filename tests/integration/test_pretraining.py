@@ -192,7 +192,7 @@ def test_a_run_that_is_killed_ends_as_an_unbroken_one(run, workspace, tmp_path):
     dying = processes.Process(target=go_on, args=(found, broken, 7))
     dying.start()
     go_on(found, whole)
-    dying.join(600)
+    dying.join(120)
     assert dying.exitcode == -signal.SIGKILL and history(broken)[-1]["step"] == 7
     go_on(found, broken)
     losses = [
