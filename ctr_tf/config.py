@@ -128,8 +128,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
         raise ConfigError("\n".join(problems))
     for check in (
         lambda: experiment.train.check(list(experiment.log.tasks), experiment.ranking_metrics),
-        lambda: check_model(experiment.log, experiment.model),
-        lambda: _check_pretraining(experiment),
+        lambda: _check_model(experiment),
         lambda: _check_retrieval(experiment),
     ):
         try:
@@ -141,7 +140,8 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
     return experiment
 
 
-def _check_pretraining(experiment: Experiment) -> None:
+def _check_model(experiment: Experiment) -> None:
+    check_model(experiment.log, experiment.model)
     if experiment.pretrain is None:
         if getattr(experiment.model, "freeze", False):
             rule = "nothing is pre-trained, and what is frozen would stay random: set pretrain"

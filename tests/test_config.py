@@ -270,6 +270,8 @@ def test_a_mistake_in_an_objective_names_its_key(override, message):
             r" schema.sequences.history.attributes.kind: .*the candidate's name, genres",
         ),
         (["model.attributes=[item_id, item_id]"], r" model.attributes: .*given twice: item_id"),
+        (["model.attributes=[film]"], r" model.attributes.0: no attribute 'film'; .*item_id"),
+        (["model.sequence=clicks"], r" model.sequence: no sequence 'clicks'; sequences: history"),
     ],
 )
 def test_what_cannot_be_pre_trained_names_its_key(overrides, message):
