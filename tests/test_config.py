@@ -272,6 +272,21 @@ def test_a_mistake_in_an_objective_names_its_key(override, message):
         (["model.attributes=[item_id, item_id]"], r" model.attributes: .*given twice: item_id"),
         (["model.attributes=[film]"], r" model.attributes.0: no attribute 'film'; .*item_id"),
         (["model.sequence=clicks"], r" model.sequence: no sequence 'clicks'; sequences: history"),
+        (
+            ["schema.sequences.history.separator='|'"],
+            r" schema.sequences.history.separator: the log states the sequence, .*model.sequence",
+        ),
+        (
+            ["schema.sequences.history.attributes.item_id={encoder: {}}"],
+            r" model.embedding.tables: item_id is summed .* encoder's width, 64; got 16",
+        ),
+        (
+            [
+                "schema.sequences.history.attributes.item_id={encoder: {}}",
+                "model.embedding.width=64",
+            ],
+            r" schema.sequences.history.attributes.item_id: .*an encoder of its own",
+        ),
     ],
 )
 def test_what_cannot_be_pre_trained_names_its_key(overrides, message):

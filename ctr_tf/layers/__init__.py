@@ -61,7 +61,6 @@ _HOME = {
     "concat": "ctr_tf.layers.shapes",
     "fm_second_order": "ctr_tf.layers.interaction.fm",
     "fm_sums": "ctr_tf.layers.interaction.fm",
-    "log_uniform_sample": "ctr_tf.layers.sampling",
     "masked_softmax": "ctr_tf.layers.attention.folded",
     "outer_product": "ctr_tf.layers.interaction.products",
     "over_candidates": "ctr_tf.layers.shapes",
@@ -71,6 +70,7 @@ _HOME = {
     "placed": "ctr_tf.layers.packing",
     "pool": "ctr_tf.layers.sequence.pooling",
     "product_sizes": "ctr_tf.layers.interaction.products",
+    "sample_values": "ctr_tf.layers.sampling",
     "split": "ctr_tf.layers.shapes",
     "stacked": "ctr_tf.layers.shapes",
 }

@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+import math
+
+import keras
+from keras import ops
+
 from ctr_tf.types import Tensor
 
 
-def log_uniform_sample(labels: Tensor, samples: int, values: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Distinct values, drawn with a probability that falls with their rank (Zipf's law).
+def sample_values(
+    labels: Tensor, samples: int, values: int, seed: keras.random.SeedGenerator, ranked: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, each drawn by itself, with a probability that falls with its rank (Zipf's law).
 
-    Value k of V is drawn with probability log((k + 2) / (k + 1)) / log(V + 1), until there are
-    enough that differ; vocabularies are in the order of frequency.
+    Value k of V is drawn with probability log((k + 2) / (k + 1)) / log(V + 1). Where values are in
+    no order of frequency each is as likely.
 
     Args:
         labels: (P,), from 0.
-        samples: S; all values where there are fewer.
+        samples: S.
         values: V.
+        seed: its state is saved with a model's weights.
+        ranked: whether values are in the order of frequency.
 
     Returns:
-        values (S,), and how often each label (P,) and each value of the sample (S,) is in as many
-        draws as it took.
+        values (S,), and how often each label (P,) and each value of the sample (S,) is drawn on
+        average, float32.
 
     Example:
-        >>> from keras import ops
-        >>> drawn, of_labels, _ = log_uniform_sample(ops.array([0, 3]), 9, 4)
-        >>> sorted(drawn.numpy().tolist()), bool(of_labels[0] > of_labels[1])
-        ([0, 1, 2, 3], True)
+        >>> seed = keras.random.SeedGenerator(1)
+        >>> drawn, of_labels, _ = sample_values(ops.array([0, 1]), 6, 2, seed)
+        >>> len(drawn), [round(float(count), 2) for count in of_labels]
+        (6, [3.79, 2.21])
     """
-    import tensorflow as tf
+    # In float32 the far values of a large vocabulary could not be told from each other.
+    share = keras.random.uniform((samples,), dtype="float64", seed=seed)
 
-    drawn, of_labels, of_drawn = tf.random.log_uniform_candidate_sampler(
-        tf.cast(labels, tf.int64)[:, None], 1, min(samples, values), True, values
-    )
-    return tf.cast(drawn, labels.dtype), of_labels[:, 0], of_drawn
+    def expected(found: Tensor) -> Tensor:
+        if not ranked:
+            return ops.full(ops.shape(found), samples / values, "float32")
+        chance = ops.log1p(1 / (1 + ops.cast(found, "float32"))) / math.log(values + 1)
+        return samples * chance
+
+    drawn = ops.expm1(share * math.log(values + 1)) if ranked else share * values
+    drawn = ops.minimum(ops.cast(drawn, labels.dtype), values - 1)
+    return drawn, expected(labels), expected(drawn)
 
 
 def rank_among(ascending: Tensor, values: Tensor) -> Tensor:
@@ -45,7 +60,6 @@ def rank_among(ascending: Tensor, values: Tensor) -> Tensor:
         (B, M) int32.
 
     Example:
-        >>> from keras import ops
         >>> rank_among(ops.array([[1, 3, 3]]), ops.array([[0, 3, 9]])).numpy().tolist()
         [[0, 3, 3]]
     """

@@ -36,7 +36,13 @@ def multi_label_loss(scores: Tensor, labels: Tensor) -> Tensor:
         >>> round(float(multi_label_loss(ops.zeros((1, 4)), ops.array([[2, -1]]))[0]), 4)
         2.7726
     """
-    there = ops.max(ops.one_hot(labels, scores.shape[1]), axis=1)
+    count = scores.shape[1]
+    # What is none has a column of its own, which is cut off.
+    own = ops.where(labels < 0, count, labels)
+    rows = ops.broadcast_to(ops.arange(ops.shape(own)[0], dtype=own.dtype)[:, None], ops.shape(own))
+    places = ops.reshape(ops.stack([rows, own], axis=2), (-1, 2))
+    empty = ops.zeros((ops.shape(own)[0], count + 1), scores.dtype)
+    there = ops.scatter_update(empty, places, ops.ones_like(places[:, 0], scores.dtype))[:, :count]
     return ops.sum(binary_cross_entropy(there, scores), axis=1)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from ctr_tf.data.input import Input
-from ctr_tf.models.srp4ctr.history_model import MASKED
+from ctr_tf.models.srp4ctr.config import MASKED, Tasks
 from ctr_tf.schema import CANDIDATES_MASK
 
 
@@ -25,9 +25,8 @@ class MaskedHistories:
         rates: shares of a window's behaviours that each of `MASKED` masks, one behaviour at least;
             0 for none.
         last_share: of windows in which the last one alone is masked, in both ways.
-        tasks: of each, the feature whose True positions count, and the attribute that has to be
-            known there, or None; see `HistoryModel.masked_tasks`.
-        values: of each attribute, how many indices from 1 are values.
+        tasks: see `Tasks`.
+        values: of each attribute of a task, how many indices from 1 are values.
     """
 
     def __init__(
@@ -36,7 +35,7 @@ class MaskedHistories:
         sequence: str,
         rates: tuple[float, float],
         last_share: float,
-        tasks: Mapping[str, tuple[str, str | None]],
+        tasks: Tasks,
         values: dict[str, int],
     ):
         self.data = data

@@ -7,7 +7,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from ctr_tf.data.input import Input
+from ctr_tf.layers.embedding.tables import CHUNK_ROWS
 from ctr_tf.models.model import CTRModel
+from ctr_tf.models.srp4ctr.attributes import attribute_values, pretrained_attributes
 from ctr_tf.models.srp4ctr.electra import Electra
 from ctr_tf.models.srp4ctr.fg_bert import FGBert
 from ctr_tf.models.srp4ctr.history_model import HistoryModel
@@ -23,9 +25,6 @@ from ctr_tf.training.train import train
 
 MODELS: dict[str, type[HistoryModel]] = {"fg_bert": FGBert, "electra": Electra, "s3_rec": S3Rec}
 """What is pre-trained, by the objective's name."""
-
-# Rows that are copied at a time.
-CHUNK_ROWS = 65536
 
 
 def pretraining_model(
@@ -63,18 +62,18 @@ def pretrain(
     Raises:
         see `train`.
     """
-    schema, rows = data.schema, data.preprocessor.rows
-    # Once without a strategy, for what batches and names depend on.
-    plan = pretraining_model(schema, model, config, rows)
+    schema, rows, objective = data.schema, data.preprocessor.rows, config.objective
+    found = pretrained_attributes(schema, model)
+    tasks = objective.tasks(found)
+    known = [attribute for _, attribute in tasks.values() if attribute]
     histories = MaskedHistories(
         data,
-        plan.sequence,
-        config.objective.rates,
-        config.objective.last_share,
-        plan.masked_tasks,
-        plan.values,
+        found.sequence,
+        objective.rates,
+        objective.last_share,
+        tasks,
+        {name: attribute_values(schema, found.sequence, name, rows) for name in known},
     )
-    del plan
     return train(
         lambda: pretraining_model(schema, model, config, rows),
         histories,

@@ -40,12 +40,12 @@ class PretrainConfig(Config):
             raise SettingError(
                 ("pretrain",), f"{model.name} has no encoder to pre-train; srp4ctr has"
             )
-        read = pretrained_attributes(schema, model).read
+        attributes = pretrained_attributes(schema, model)
         if isinstance(self.objective, S3RecConfig):
             told_attributes(schema, model)
         try:
             if isinstance(self.objective, ElectraConfig):
                 self.objective.generator(model.encoder)
-            self.train.check(self.objective.tasks(read), RANKING_METRICS)
+            self.train.check(list(self.objective.tasks(attributes)), RANKING_METRICS)
         except SettingError as error:
             raise SettingError(("pretrain", *error.at), error.rule) from None

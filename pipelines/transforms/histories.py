@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import zip_longest
 
@@ -17,8 +18,8 @@ LEAST = 2
 def training_end(user: User, boundary: float) -> float:
     """What a user's training period is strictly before, in Unix microseconds.
 
-    It is the time of the first request that is not of training, else just after the last row of
-    the user's requests, and never later than the boundary.
+    It is the time of the first request that is not of training, and never later than the boundary;
+    where there is neither, it is just after the last row of the user's requests.
 
     Args:
         user: the user.
@@ -26,8 +27,8 @@ def training_end(user: User, boundary: float) -> float:
             others.
     """
     held_out = [own.time for own, split in zip(user.requests, user.splits) if split != TRAIN]
-    last = max(own.last for own in user.requests)
-    return min([*held_out, last + 1, boundary])
+    end = min([*held_out, boundary])
+    return end if end < math.inf else max(own.last for own in user.requests) + 1
 
 
 def history_requests(
@@ -42,9 +43,9 @@ def history_requests(
     that the log states is empty. Of behaviours that are a log of their own all are read; values
     that no training request sees in them are unknown.
 
-    A record's id is `<user>/<k>`, its time that of its newest behaviour. Context and candidates,
-    which pre-training does not read, are those of the user's last training request; a user without
-    one has no record.
+    A record's id is `<user>/<k>`, its time that of its newest behaviour. Context and candidate,
+    which pre-training does not read, are those of the first row of the user's last training
+    request; a user without one has no record.
 
     Args:
         layout: where everything is read from.
@@ -67,4 +68,4 @@ def history_requests(
             continue
         time = max(window.times[-1] for window in held.values()) * MICROSECONDS
         key = b"%s/%d" % (user.id, k)
-        yield Request(time, time, key, key, training[-1].rows), empty | held
+        yield Request(time, time, key, key, training[-1].rows[:1]), empty | held

@@ -176,9 +176,8 @@ class GroupUser(beam.DoFn):
     """Brings one user's rows into order, joins the user's attributes, and names their shard.
 
     Of behaviours that are a log of their own, those are kept that a request asks for, and for
-    pre-training all from before the user's last impression or at its time. The distribution
-    `prepare/rows_held` counts the rows held at once: those of one user, and about twice the
-    behaviours that are kept.
+    pre-training all. The distribution `prepare/rows_held` counts the rows held at once: those of
+    one user, and about twice the behaviours that are kept.
 
     Args:
         layout: where everything is read from.
@@ -256,7 +255,7 @@ class GroupUser(beam.DoFn):
         if not self._layout.config.behaviours:
             return Newest([], 0)
         if self._layout.config.histories:
-            past = Newest([rows[-1][0] + 1], sys.maxsize)
+            past = Newest([sys.maxsize], sys.maxsize)
         else:
             starts: dict[bytes, int] = {}
             for row in rows:

@@ -33,6 +33,7 @@ from pipelines.transforms.users import User, read_users
 DIFFERS = "rows of one request differ in a user or context feature; the first row's is kept"
 UNPOPULAR = "no negatives: none has a training positive, and popularity draws such items alone"
 SCARCE = "fewer negatives than configured: the user met nearly every item"
+UNTRAINED = "a user without a request in training: what they did is not pre-trained on"
 
 
 class SplitFile:
@@ -167,6 +168,8 @@ class WriteRecords(beam.DoFn):
                 files[name].write(encoded, request, len(negatives))
             present.update(names)
         if pretraining:
+            if TRAIN not in user.splits and user.past:
+                self._warnings[UNTRAINED] += 1
             for request, behaviours in history_requests(
                 self._layout, user, histories, self._boundaries[0]
             ):

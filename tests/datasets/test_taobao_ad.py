@@ -16,6 +16,7 @@ from ctr_tf import datasets
 from ctr_tf.config import load
 from ctr_tf.datasets import DatasetError
 from ctr_tf.datasets.taobao_ad import COLUMNS, TAOBAO_AD
+from ctr_tf.models.srp4ctr.attributes import pretrained_attributes
 from pipelines.prepare import run
 from tests.pipelines.jobs import read_split, write_csv
 
@@ -227,7 +228,9 @@ def test_pre_training_reads_behaviours_from_before_what_is_held_out(tmp_path):
     assert own["features/history_cate_id"] == ["6250", "6250", "11"]
     assert own["features/history_btag"] == ["pv", "buy", "fav"]
     # The next item is told by its category.
-    assert experiment.pretrain.objective.tasks(["cate_id", "brand", "btag"])
+    attributes = pretrained_attributes(experiment.log, experiment.model)
+    assert list(experiment.pretrain.objective.tasks(attributes)) == ["cate_id", "brand", "btag"]
+    assert attributes.items[0] == "cate_id"
     assert not experiment.model.freeze
 
 

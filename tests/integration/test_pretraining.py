@@ -182,7 +182,7 @@ def go_on(found, folder, dies_at=None):
 def test_a_run_that_is_killed_ends_as_an_unbroken_one(run, workspace, tmp_path):
     settings = "{epochs: 4, log_every: 1, checkpoint_every: 5, deterministic: true}"
     found = workspace(
-        "pretrain.objective={name: s3_rec}",
+        "pretrain.objective={name: electra, sample_above: 5, samples: 4}",
         "model.attributes=[item]",
         f"pretrain.train={settings}",
     )

@@ -7,7 +7,7 @@ import tensorflow as tf
 from scipy.stats import chisquare
 
 from ctr_tf.config_base import SettingError
-from ctr_tf.layers.sampling import log_uniform_sample
+from ctr_tf.layers.sampling import sample_values
 from ctr_tf.losses.softmax import NONE
 from ctr_tf.models.srp4ctr.config import ElectraConfig
 from ctr_tf.models.srp4ctr.electra import Electra
@@ -159,8 +159,8 @@ def test_replacements_over_a_sample_are_those_of_the_whole_softmax(rng, monkeypa
     model = make(rng, ElectraConfig(sample_above=6, samples=30), attributes=["item_id"])
     scores = rng.normal(size=values).astype("float32")
 
-    def sampled_scores(head, name, h, labels, samples):
-        drawn, of_labels, of_drawn = log_uniform_sample(labels, samples, values)
+    def sampled_scores(head, name, h, labels):
+        drawn, of_labels, of_drawn = sample_values(labels, head.samples, values, head.seed)
         own = tf.gather(scores, drawn) - tf.math.log(of_drawn)
         own = tf.where(labels[:, None] == drawn, NONE, own)
         return tf.gather(scores, labels), tf.math.log(of_labels), own, drawn

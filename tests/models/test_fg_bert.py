@@ -130,12 +130,12 @@ def given_sample(rng, monkeypatch):
     """Has the sampler draw three of seven values; these, and how often each value is drawn."""
     drawn, expected_count = np.array([4, 0, 2]), rng.uniform(0.1, 0.9, 7).astype("float32")
 
-    def sample(labels, samples, values):
-        assert (samples, values) == (3, 7)
+    def sample(labels, samples, values, seed, ranked):
+        assert (samples, values, ranked) == (3, 7, True)
         expected = [tf.gather(expected_count, own) for own in (labels, drawn)]
         return tf.constant(drawn, labels.dtype), *expected
 
-    monkeypatch.setattr("ctr_tf.models.srp4ctr.history_model.log_uniform_sample", sample)
+    monkeypatch.setattr("ctr_tf.models.srp4ctr.cloze.sample_values", sample)
     return drawn, expected_count
 
 

@@ -245,11 +245,18 @@ def test_the_state_is_of_the_user_alone_and_computed_once(rng):
         "keys_values_0": (rows, "float32"),
         "keys_values_1": (rows, "float32"),
     }
-    calls = []
-    original = model.body.encoder.encode
-    model.body.encoder.encode = lambda *given: calls.append(1) or original(*given)
+    encode, found = model.body.encoder.encode, []
+    model.body.encoder.encode = lambda *given: found.append(encode(*given)) or found[-1]
     model(features)
-    assert len(calls) == 1 and features["candidates_mask"].shape[1] == 4
+    # Once for all candidates, and for others the same.
+    assert len(found) == 1 and features["candidates_mask"].shape[1] == 4
+    others = {name: np.flip(features[name], 1) for name in ("item_id", "genres", "price")}
+    scores = model(features | others)
+    assert any((scores[task] != model(features)[task]).numpy().any() for task in scores)
+    output, keys_values = found[0]
+    np.testing.assert_array_equal(found[1][0], output)
+    for own, other in zip(found[1][1], keys_values, strict=True):
+        np.testing.assert_array_equal(own, other)
 
 
 @pytest.mark.parametrize("kind", ["untied", "none"])

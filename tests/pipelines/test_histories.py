@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from pipelines.transforms import write
 from pipelines.transforms.errors import PrepareError
 from tests.pipelines.jobs import SHOP, SHOP_COLUMNS, layout, prepare, read_split, write_csv
 
@@ -45,7 +46,7 @@ def test_the_training_period_is_cut_from_the_newest_backwards(tmp_path):
     record = read_split(tmp_path / "out", "histories")["ann/1"]
     assert record["request/user"] == ["ann"] and record["features/user_id"] == ["ann"]
     assert record["request/time"] == [3] and record["features/history_time"] == [1, 2, 3]
-    # The candidates, not read, are those of the last training request.
+    # The candidate, not read, is the first one of the last training request.
     assert record["request/items"] == record["features/item_id"] == ["i6"]
     held = manifest.splits["histories"]
     assert (held.requests, held.behaviours, held.candidates, held.users) == (2, 6, 2, 1)
@@ -120,9 +121,14 @@ def test_a_log_of_behaviours_is_cut_at_the_boundary_and_before_the_first_held_ou
     # Ann's validation request, at 50, asks for what she did up to 46, but validation begins at 45.
     job(tmp_path, schema, behaviours=behaviours, split={"by": "time", "boundaries": (45, 60)})
     assert read_split(tmp_path / "out", "validation")["ann:50"]["features/history_time"][-1] == 46
-    # Bob's training ends with his last request, at 30.
     assert histories(tmp_path) == {
         "ann/0": items([5, 19, 20, 29, 30, 44]),
+        "bob/0": items([5, 19, 20, 29, 30, 44]),
+    }
+    # Of no time, training ends with the user's last request: ann's at 50 and bob's at 30.
+    job(tmp_path, schema, behaviours=behaviours)
+    assert histories(tmp_path) == {
+        "ann/0": items([5, 19, 20, 29, 30, 44, 45, 46, 50]),
         "bob/0": items([5, 19, 20, 29, 30]),
     }
     # Ann's request at 50 is validation and bob's at 30: of each what is strictly before it.
@@ -142,8 +148,9 @@ def test_a_log_of_behaviours_is_read_whole_though_requests_ask_for_the_newest(tm
     log = [*past("ann", range(1, 11)), *past("eve", range(1, 11))]
     write_csv(tmp_path / "past.csv", ["user_id", "item_id", "time"], log)
     config = {"behaviours": {"path": "past.csv"}, "split": {"by": "time", "boundaries": (10, 12)}}
-    job(tmp_path, **config)
+    manifest = job(tmp_path, **config)
     # Windows are of three. Eve has no training request.
+    assert manifest.warnings[write.UNTRAINED] == 1
     assert histories(tmp_path) == {
         "ann/0": items([7, 8, 9]),
         "ann/1": items([4, 5, 6]),

@@ -35,12 +35,20 @@ def pretrained_attributes(schema: Schema, config: SRP4CTRConfig) -> Attributes:
         config: of the model.
 
     Raises:
-        SettingError: no item attribute, a first one of several values, or a feature of candidates
-            by another name.
+        SettingError: a sequence that the log states, no item attribute, a first one of several
+            values, one with another table than the candidate's, or a feature of candidates by
+            another name.
     """
     sequence = config.sequence or next(iter(schema.sequences))
+    spec = schema.sequences[sequence]
+    if spec.separator is not None:
+        rule = (
+            "the log states the sequence, and pre-training reads those that are built: set "
+            "model.sequence to one, or pretrain to null"
+        )
+        raise SettingError(("schema", "sequences", sequence, "separator"), rule)
     at = ("schema", "sequences", sequence, "attributes")
-    known = schema.sequences[sequence].attributes
+    known = spec.attributes
     candidate = schema.side("candidate")
     renamed = {schema.encoder(name): name for name in candidate if name not in known}
     for name in known:
@@ -55,6 +63,13 @@ def pretrained_attributes(schema: Schema, config: SRP4CTRConfig) -> Attributes:
     if not items:
         rule = f"pre-training masks items: {read} has no attribute of the candidate's"
         raise SettingError(at, rule)
+    for name in items:
+        if schema.encoder(name, sequence) != schema.encoder(name):
+            rule = (
+                "candidates would read a table that is not pre-trained: give it the feature's, "
+                "without an encoder of its own"
+            )
+            raise SettingError((*at, name), rule)
     if schema.attribute(sequence, items[0]).multi:
         rule = "pre-training tells the next item by it: the item's first attribute has one value"
         raise SettingError((*at, items[0]), rule)
@@ -65,6 +80,19 @@ def pretrained_attributes(schema: Schema, config: SRP4CTRConfig) -> Attributes:
         behaviours=[name for name in read if name not in candidate],
         of_item=[name for name in known if name in candidate],
     )
+
+
+def attribute_values(schema: Schema, sequence: str, name: str, rows: dict[str, int]) -> int:
+    """How many values of an attribute have a row of their own, from row 1 on.
+
+    Args:
+        schema, sequence: of the attribute.
+        name: of it.
+        rows: rows of each encoder's embedding table.
+    """
+    spec = schema.attribute(sequence, name)
+    others = 0 if spec.encoding == "hashed" else spec.oov
+    return rows[schema.encoder(name, sequence)] - 1 - others
 
 
 def told_attributes(schema: Schema, config: SRP4CTRConfig) -> list[str]:

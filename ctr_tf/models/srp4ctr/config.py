@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ctr_tf.config_base import Config, SettingError
 from ctr_tf.layers.sequence.config import EncoderConfig
+from ctr_tf.models.srp4ctr.attributes import Attributes
+from ctr_tf.schema import CANDIDATES_MASK
+
+MASKED = ("masked_items", "masked_behaviours")
+"""Features (B, L): behaviours whose item attributes, or whose other ones, are masked."""
+
+Tasks = dict[str, tuple[str, str | None]]
+"""Of each task, the feature whose True positions count, and the attribute that has to be known
+there, or None."""
 
 
 class MaskFields(Config):
@@ -59,9 +67,9 @@ class FGBertConfig(ClozeFields):
     def rates(self) -> tuple[float, float]:
         return self.item_rate, self.behaviour_rate
 
-    def tasks(self, attributes: Sequence[str]) -> list[str]:
-        """What is learned of an encoder of these attributes."""
-        return list(attributes)
+    def tasks(self, attributes: Attributes) -> Tasks:
+        """What is learned: every attribute that the encoder reads."""
+        return {name: (MASKED[name in attributes.behaviours], name) for name in attributes.read}
 
 
 class ElectraConfig(ClozeFields):
@@ -79,9 +87,12 @@ class ElectraConfig(ClozeFields):
     generator_width: PositiveInt | None = None
     discriminator_weight: NonNegativeFloat = 50.0
 
-    def tasks(self, attributes: Sequence[str]) -> list[str]:
-        """What is learned, whatever the encoder reads."""
-        return ["generator", "discriminator"]
+    def tasks(self, attributes: Attributes) -> Tasks:
+        """What is learned."""
+        return {
+            "generator": (MASKED[0], attributes.items[0]),
+            "discriminator": (CANDIDATES_MASK, None),
+        }
 
     def generator(self, encoder: EncoderConfig) -> EncoderConfig:
         """The generator's encoder: as many blocks and heads, in proportion narrower.
@@ -125,9 +136,9 @@ class S3RecConfig(MaskFields):
     map_weight: NonNegativeFloat = 1.0
     sp_weight: NonNegativeFloat = 0.5
 
-    def tasks(self, attributes: Sequence[str]) -> list[str]:
-        """What is learned, whatever the encoder reads."""
-        return list(self.weights)
+    def tasks(self, attributes: Attributes) -> Tasks:
+        """What is learned."""
+        return dict.fromkeys(self.weights, (CANDIDATES_MASK, None))
 
     @property
     def weights(self) -> dict[str, float]:

@@ -9,11 +9,10 @@ from ctr_tf.layers.packing import chosen, placed
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.losses.cross_entropy import binary_cross_entropy
 from ctr_tf.losses.softmax import sampled_softmax_loss, softmax_loss
-from ctr_tf.models.srp4ctr.cloze import ClozeHead
 from ctr_tf.models.srp4ctr.config import ElectraConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, packed_masks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
-from ctr_tf.schema import CANDIDATES_MASK, Schema
+from ctr_tf.schema import Schema
 from ctr_tf.types import Tensor
 
 
@@ -52,16 +51,12 @@ class Electra(HistoryModel):
     ):
         super().__init__(schema, config, objective, rows, **kwargs)
         self.item = self.items[0]
-        self.masked_tasks = {
-            "generator": ("masked_items", self.item),
-            "discriminator": (CANDIDATES_MASK, None),
-        }
         own = objective.generator(config.encoder)
         with keras.name_scope(self.name):
             self.generator = Encoder(own, name="generator")
             self.generator.build((None, self.width))
-            self.generator_head = ClozeHead(
-                self.width, self.values[self.item], own.width, name="generator_head"
+            self.generator_head = self.cloze_head(
+                self.item, states=own.width, name="generator_head"
             )
             self.discriminator_head = keras.layers.Dense(1, name="discriminator_head")
             self.discriminator_head.build((None, self.width))
@@ -94,12 +89,10 @@ class Electra(HistoryModel):
 
     def _generated(self, h: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The generator's loss at P masked positions, and what takes their items' places: (P,)."""
-        if self.values[self.item] <= self.config.sample_above:
+        if not self.generator_head.samples:
             scores = self.item_scores(h)
             return softmax_loss(scores, labels), self.drawn(scores)
-        own, log_q, sampled, values = self.sampled_scores(
-            self.generator_head, self.item, h, labels, self.config.samples
-        )
+        own, log_q, sampled, values = self.sampled_scores(self.generator_head, self.item, h, labels)
         # By importance: a value stands for 1 / Q of its like, the label, always there, for itself.
         place = self.drawn(ops.concatenate([own[:, None], sampled], axis=1))
         replaced = ops.where(place == 0, labels, ops.take(values, ops.maximum(place - 1, 0)))

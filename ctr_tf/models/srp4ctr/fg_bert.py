@@ -7,9 +7,8 @@ from keras import ops
 
 from ctr_tf.layers.packing import chosen, placed
 from ctr_tf.losses.softmax import multi_label_loss, sampled_softmax_loss, softmax_loss
-from ctr_tf.models.srp4ctr.cloze import ClozeHead
-from ctr_tf.models.srp4ctr.config import FGBertConfig
-from ctr_tf.models.srp4ctr.history_model import MASKED, HistoryModel
+from ctr_tf.models.srp4ctr.config import MASKED, FGBertConfig
+from ctr_tf.models.srp4ctr.history_model import HistoryModel
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.types import Tensor
@@ -38,16 +37,8 @@ class FGBert(HistoryModel):
         **kwargs,
     ):
         super().__init__(schema, config, objective, rows, **kwargs)
-        self.masked_tasks = {
-            name: (kind, name)
-            for kind, names in zip(MASKED, (self.items, self.behaviours))
-            for name in names
-        }
         with keras.name_scope(self.name):
-            self.heads = {
-                name: ClozeHead(self.width, self.values[name], name=f"{name}_head")
-                for name in self.tasks
-            }
+            self.heads = {name: self.cloze_head(name, name=f"{name}_head") for name in self.tasks}
         self(self.example_features())
 
     def losses_of(
@@ -72,9 +63,9 @@ class FGBert(HistoryModel):
             return multi_label_loss(head(h, self.table(name)), labels)
         # One that is none has no weight.
         labels = ops.clip(labels, 0, count - 1)
-        if count <= self.config.sample_above:
+        if not head.samples:
             return softmax_loss(head(h, self.table(name)), labels)
-        own, log_q, sampled, _ = self.sampled_scores(head, name, h, labels, self.config.samples)
+        own, log_q, sampled, _ = self.sampled_scores(head, name, h, labels)
         return sampled_softmax_loss(own - log_q, sampled)
 
     def item_scores(self, h: Tensor) -> Tensor:

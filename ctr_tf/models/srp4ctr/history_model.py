@@ -8,19 +8,15 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.packing import Packing, chosen
-from ctr_tf.layers.sampling import log_uniform_sample
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.losses.softmax import NONE
 from ctr_tf.models.embedder import Embedder
-from ctr_tf.models.srp4ctr.attributes import pretrained_attributes
+from ctr_tf.models.srp4ctr.attributes import attribute_values, pretrained_attributes
 from ctr_tf.models.srp4ctr.cloze import ClozeHead
-from ctr_tf.models.srp4ctr.config import AnyObjective
+from ctr_tf.models.srp4ctr.config import MASKED, AnyObjective, Tasks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTR, SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.types import Tensor
-
-MASKED = ("masked_items", "masked_behaviours")
-"""Features (B, L): behaviours whose item attributes, or whose other ones, are masked."""
 
 
 class HistoryModel(keras.Model):
@@ -28,8 +24,8 @@ class HistoryModel(keras.Model):
 
     A behaviour is x_i + s_i + p_i: the sum of its item attributes' embeddings or, masked, a vector
     of its own; the sum of its other attributes' or another one; its position (Han et al. 2024,
-    section 2.1). An objective adds its heads, `losses_of`, `item_scores` and `masked_tasks`, and
-    ends its constructor with `self(self.example_features())`.
+    section 2.1). An objective adds its heads, `losses_of` and `item_scores`, and ends its
+    constructor with `self(self.example_features())`.
 
     Args:
         schema: of the log.
@@ -42,9 +38,8 @@ class HistoryModel(keras.Model):
         attributes: what the encoder reads.
         items: those of the item; the first is what the next item is told by.
         behaviours: the others.
-        tasks: of the objective.
-        masked_tasks: of each task, the feature whose True positions count, and the attribute that
-            has to be known there, or None.
+        masked_tasks: of the objective, see `Tasks`.
+        tasks: their names.
         values: of each attribute, how many indices from 1 are values.
 
     Shapes:
@@ -53,8 +48,6 @@ class HistoryModel(keras.Model):
     Raises:
         SettingError: see `pretrained_attributes`.
     """
-
-    masked_tasks: dict[str, tuple[str, str | None]]
 
     def __init__(
         self,
@@ -70,11 +63,14 @@ class HistoryModel(keras.Model):
         found = pretrained_attributes(schema, config)
         self.sequence, self.attributes = found.sequence, found.read
         self.items, self.behaviours = found.items, found.behaviours
-        self.tasks = objective.tasks(self.attributes)
+        self.masked_tasks: Tasks = objective.tasks(found)
+        self.tasks = list(self.masked_tasks)
         known = schema.sequences[self.sequence].attributes
         embedded = [name for name in known if name in (*self.attributes, *told)]
         self.schema = _of_behaviours(schema, self.sequence, embedded)
-        self.values = {name: self._values(name, rows) for name in embedded}
+        self.values = {
+            name: attribute_values(schema, self.sequence, name, rows) for name in embedded
+        }
         self.width = config.encoder.width
         # Whether the model freezes what it takes over is nothing to pre-training.
         trained = config.model_copy(update={"freeze": False, "attributes": []})
@@ -97,12 +93,6 @@ class HistoryModel(keras.Model):
 
     def build(self, input_shape=None):
         self.built = True
-
-    def _values(self, name: str, rows: dict[str, int]) -> int:
-        """Values of an attribute that have a row of their own, from row 1 on."""
-        spec = self.schema.attribute(self.sequence, name)
-        others = 0 if spec.encoding == "hashed" else spec.oov
-        return rows[self.schema.encoder(name, self.sequence)] - 1 - others
 
     def call(self, features: dict[str, Tensor], training: bool = False) -> Tensor:
         packing = self.packing(features)
@@ -137,27 +127,37 @@ class HistoryModel(keras.Model):
         rows = self.embedder.tables.read(encoder, 1, self.values[name])
         return ops.cast(rows, self.embedder.compute_dtype)
 
+    def cloze_head(self, attribute: str, **options) -> ClozeHead:
+        """A head of an attribute, whose softmax is over a sample of many values.
+
+        A sample is drawn by rank of frequency where that is the order of the values.
+
+        Args:
+            attribute: its name.
+            options: further ones of the head.
+        """
+        values, spec = self.values[attribute], self.schema.attribute(self.sequence, attribute)
+        samples = 0 if spec.multi or values <= self.config.sample_above else self.config.samples
+        ranked = spec.encoding == "vocabulary"
+        return ClozeHead(self.width, values, samples=samples, ranked=ranked, **options)
+
     def sampled_scores(
-        self, head: ClozeHead, name: str, h: Tensor, labels: Tensor, samples: int
+        self, head: ClozeHead, name: str, h: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Scores of labels, and of a sample of an attribute's values less log Q.
-
-        Values are drawn by rank of frequency, which the vocabulary's order is. The sampler's own
-        state is not saved: a run that is taken up draws others.
 
         Args:
             head: of the attribute.
             name: of the attribute.
             h: (P, states).
             labels: values from 0, (P,).
-            samples: S.
 
         Returns:
             s of the labels and their log Q, (P,); s - log Q of the sample, `NONE` where it is the
             row's label, (P, S); the sampled values, (S,).
         """
         encoder = self.schema.encoder(name, self.sequence)
-        drawn, of_labels, of_drawn = log_uniform_sample(labels, samples, self.values[name])
+        drawn, of_labels, of_drawn = head.sample(labels)
         own, others = self.embedder.tables.lookup([(encoder, labels + 1), (encoder, drawn + 1)])
         projected, bias = head.projection(h), ops.convert_to_tensor(head.bias)
         score = ops.cast(ops.sum(projected * own, axis=1), "float32") + ops.take(bias, labels)
@@ -213,12 +213,16 @@ def packed_masks(features: dict[str, Tensor], packing: Packing) -> dict[str, Ten
 
 
 def _of_behaviours(schema: Schema, sequence: str, attributes: list[str]) -> Schema:
-    """What of a schema the named attributes of a sequence need."""
+    """What of a schema the named attributes of a sequence need.
+
+    Features that define their tables, or share them, are no input: of whatever side they are,
+    they count as the candidate's, which is not embedded.
+    """
     spec = schema.sequences[sequence]
     kept = {name: spec.attributes[name] for name in attributes}
     encoders = {schema.encoder(name, sequence) for name in kept}
     features = {
-        name: feature
+        name: feature.model_copy(update={"side": "candidate"})
         for name, feature in schema.features.items()
         if schema.encoder(name) in encoders
     }

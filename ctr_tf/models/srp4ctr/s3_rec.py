@@ -12,7 +12,7 @@ from ctr_tf.models.srp4ctr.attributes import told_attributes
 from ctr_tf.models.srp4ctr.config import S3RecConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, packed_masks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
-from ctr_tf.schema import CANDIDATES_MASK, Schema
+from ctr_tf.schema import Schema
 from ctr_tf.types import Tensor
 
 
@@ -60,7 +60,6 @@ class S3Rec(HistoryModel):
         told = told_attributes(schema, config)
         super().__init__(schema, config, objective, rows, told=told, **kwargs)
         self.item, self.told = self.items[0], told
-        self.masked_tasks = {task: (CANDIDATES_MASK, None) for task in self.tasks}
         with keras.name_scope(self.name):
             self.projections = {
                 task: keras.layers.Dense(self.width, name=task) for task in self.tasks

@@ -183,19 +183,22 @@ class SRP4CTR(Body):
         known = widths.sequences[sequence]
         for index, name in enumerate(config.attributes):
             check_known(("model", "attributes", index), "attribute", name, known)
-        attributes = _attributes(config, widths)
-        for name in attributes:
-            if known[name] != encoder.width:
+        attributes, shared = _attributes(config, widths), _shared(config, widths)
+        summed = {f"{sequence}.{name}": known[name] for name in attributes}
+        if config.uni_attention != "none":
+            summed |= {name: widths.candidate[name] for name in shared}
+        for name, width in summed.items():
+            if width != encoder.width:
                 raise SettingError(
                     ("model", "embedding", "tables"),
-                    f"{sequence}.{name} is summed with the other attributes: its table needs the "
-                    f"encoder's width, {encoder.width}; got {known[name]}",
+                    f"{name} is summed with the other attributes: its table needs the encoder's "
+                    f"width, {encoder.width}; got {width}",
                 )
         of_both = {
             "uni_attention": config.uni_attention != "none",
             "own_tables": config.own_tables,
         }
-        if any(of_both.values()) and not _shared(config, widths):
+        if any(of_both.values()) and not shared:
             raise SettingError(
                 ("schema", "sequences", sequence, "attributes"),
                 f"{' and '.join(name for name, on in of_both.items() if on)} read what candidates "
