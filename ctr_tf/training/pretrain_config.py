@@ -19,7 +19,8 @@ class PretrainConfig(Config):
     Args:
         objective: what is learned, by `name`.
         batch_size: windows of histories a batch.
-        cutoff: k of HR@k and NDCG@k, on each user's first validation request.
+        cutoff: k of HR@k and NDCG@k, on each user's first validation request: of its first
+            candidate, with `positive` of the sequence its first positive one.
         train: the run, as of an experiment; early stopping follows `ndcg`, `hr` or `mrr`.
     """
 

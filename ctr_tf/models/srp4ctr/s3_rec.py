@@ -36,7 +36,8 @@ class S3Rec(HistoryModel):
     code has all prefixes of a history.
 
     Attributes are those of the candidate that behaviours have, besides the first; the encoder need
-    not read them. Next items are ranked by `mip`.
+    not read them. Each is scored against all its values at every behaviour, which takes their
+    product of memory. Next items are ranked by `mip`.
 
     Args:
         schema, config, objective, rows: see `HistoryModel`.
