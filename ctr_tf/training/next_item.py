@@ -13,6 +13,7 @@ from ctr_tf.schema import CANDIDATES_MASK
 from ctr_tf.training.validation import Validation, ranked
 
 SCORES_AT_ONCE = 2**26
+"""Bounds what ranking holds: so many scores of all requests that are ranked together."""
 
 
 class NextItemValidator:

@@ -72,7 +72,7 @@ def pretrain(
         objective.rates,
         objective.last_share,
         tasks,
-        {name: attribute_values(schema, found.sequence, name, rows) for name in known},
+        attribute_values(schema, found.sequence, known, rows),
     )
     return train(
         lambda: pretraining_model(schema, model, config, rows),

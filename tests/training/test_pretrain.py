@@ -1,13 +1,12 @@
 """What every objective of pre-training has in common."""
 
 import typing
-from types import MappingProxyType
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ctr_tf.models.srp4ctr.config import AnyObjective
+from ctr_tf.models.srp4ctr.config import AnyObjective, FGBertConfig
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
 from ctr_tf.training.pretrain import MODELS, pretraining_model
@@ -25,13 +24,13 @@ def test_every_objective_has_a_model():
     assert MODELS.keys() == OBJECTIVES.keys() == {"fg_bert", "electra", "s3_rec"}
 
 
-def make(name, schema=FULL, objective=MappingProxyType({}), **encoder):
+def make(name, schema=FULL, objective=None, **encoder):
     config = SRP4CTRConfig(encoder={**GELU, "use_bias": True, "dropout": 0.1, **encoder})
-    pretrain = PretrainConfig(objective=OBJECTIVES[name](**objective))
+    pretrain = PretrainConfig(objective=objective or OBJECTIVES[name]())
     return pretraining_model(schema, config, pretrain, CASES["full"].rows)
 
 
-def with_parts(features=MappingProxyType({}), attributes=MappingProxyType({})):
+def with_parts(features=(), attributes=()):
     """The full schema with other features and attributes of behaviours."""
     schema = FULL.model_dump(exclude_unset=True)
     schema["features"] |= features
@@ -102,7 +101,7 @@ def test_an_attribute_of_a_user_s_table_is_told_as_any_other(rng):
 
 def test_values_without_an_order_are_drawn_evenly():
     hashed = {"kind": "categorical", "encoding": "hashed", "size": 8}
-    sampled = {"sample_above": 3, "samples": 3}
+    sampled = FGBertConfig(sample_above=3, samples=3)
     model = make("fg_bert", with_parts({"item_id": hashed}), sampled)
     assert (model.heads["item_id"].ranked, model.heads["item_id"].samples) == (False, 3)
     # Of four ratings each has its number, but no rank.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ctr_tf.config_base import SettingError
@@ -82,17 +83,22 @@ def pretrained_attributes(schema: Schema, config: SRP4CTRConfig) -> Attributes:
     )
 
 
-def attribute_values(schema: Schema, sequence: str, name: str, rows: dict[str, int]) -> int:
-    """How many values of an attribute have a row of their own, from row 1 on.
+def attribute_values(
+    schema: Schema, sequence: str, names: Iterable[str], rows: dict[str, int]
+) -> dict[str, int]:
+    """How many values of each attribute have a row of their own, from row 1 on.
 
     Args:
-        schema, sequence: of the attribute.
-        name: of it.
+        schema, sequence: of the attributes.
+        names: of them.
         rows: rows of each encoder's embedding table.
     """
-    spec = schema.attribute(sequence, name)
-    others = 0 if spec.encoding == "hashed" else spec.oov
-    return rows[schema.encoder(name, sequence)] - 1 - others
+    found = {}
+    for name in names:
+        spec = schema.attribute(sequence, name)
+        others = 0 if spec.encoding == "hashed" else spec.oov
+        found[name] = rows[schema.encoder(name, sequence)] - 1 - others
+    return found
 
 
 def told_attributes(schema: Schema, config: SRP4CTRConfig) -> list[str]:

@@ -11,7 +11,7 @@ from ctr_tf.layers.sequence.config import EncoderConfig
 from ctr_tf.models.srp4ctr.attributes import Attributes
 from ctr_tf.schema import CANDIDATES_MASK
 
-MASKED = ("masked_items", "masked_behaviours")
+MASKED = MASKED_ITEMS, MASKED_BEHAVIOURS = ("masked_items", "masked_behaviours")
 """Features (B, L): behaviours whose item attributes, or whose other ones, are masked."""
 
 Tasks = dict[str, tuple[str, str | None]]
@@ -69,7 +69,10 @@ class FGBertConfig(ClozeFields):
 
     def tasks(self, attributes: Attributes) -> Tasks:
         """What is learned: every attribute that the encoder reads."""
-        return {name: (MASKED[name in attributes.behaviours], name) for name in attributes.read}
+        return {
+            name: (MASKED_ITEMS if name in attributes.items else MASKED_BEHAVIOURS, name)
+            for name in attributes.read
+        }
 
 
 class ElectraConfig(ClozeFields):
@@ -90,7 +93,7 @@ class ElectraConfig(ClozeFields):
     def tasks(self, attributes: Attributes) -> Tasks:
         """What is learned."""
         return {
-            "generator": (MASKED[0], attributes.items[0]),
+            "generator": (MASKED_ITEMS, attributes.items[0]),
             "discriminator": (CANDIDATES_MASK, None),
         }
 

@@ -9,7 +9,7 @@ from ctr_tf.layers.packing import chosen, placed
 from ctr_tf.layers.sequence.transformer import Encoder
 from ctr_tf.losses.cross_entropy import binary_cross_entropy
 from ctr_tf.losses.softmax import sampled_softmax_loss, softmax_loss
-from ctr_tf.models.srp4ctr.config import ElectraConfig
+from ctr_tf.models.srp4ctr.config import MASKED_ITEMS, ElectraConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, packed_masks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
@@ -72,7 +72,7 @@ class Electra(HistoryModel):
         self, features: dict[str, Tensor], labels: dict[str, Tensor], training: bool = True
     ) -> dict[str, Tensor]:
         """Cross-entropies of masked items, and lambda times those of the discriminator."""
-        masked = features["masked_items"] & features[f"{self.sequence}_mask"]
+        masked = features[MASKED_ITEMS] & features[f"{self.sequence}_mask"]
         h = chosen(self(features, training=training), masked)
         # One that is none has no weight.
         label = ops.clip(chosen(labels["generator"], masked) - 1, 0, self.values[self.item] - 1)

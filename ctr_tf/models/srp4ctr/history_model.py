@@ -68,9 +68,7 @@ class HistoryModel(keras.Model):
         known = schema.sequences[self.sequence].attributes
         embedded = [name for name in known if name in (*self.attributes, *told)]
         self.schema = _of_behaviours(schema, self.sequence, embedded)
-        self.values = {
-            name: attribute_values(schema, self.sequence, name, rows) for name in embedded
-        }
+        self.values = attribute_values(schema, self.sequence, embedded, rows)
         self.width = config.encoder.width
         # Whether the model freezes what it takes over is nothing to pre-training.
         trained = config.model_copy(update={"freeze": False, "attributes": []})

@@ -9,7 +9,7 @@ from ctr_tf.layers.packing import Packing
 from ctr_tf.layers.sampling import rank_among
 from ctr_tf.losses.softmax import multi_label_loss
 from ctr_tf.models.srp4ctr.attributes import told_attributes
-from ctr_tf.models.srp4ctr.config import S3RecConfig
+from ctr_tf.models.srp4ctr.config import MASKED_ITEMS, S3RecConfig
 from ctr_tf.models.srp4ctr.history_model import HistoryModel, packed_masks
 from ctr_tf.models.srp4ctr.transfer import SRP4CTRConfig
 from ctr_tf.schema import Schema
@@ -77,7 +77,7 @@ class S3Rec(HistoryModel):
         packing, sums = self.packing(features), self.summed(features)
         masks = packed_masks(features, packing)
         h = self.encoder(self.masked(sums, masks), packing=packing, training=training)
-        masked = masks["masked_items"]
+        masked = masks[MASKED_ITEMS]
         attributes = self._attribute_losses(features, h, masked, packing)
         items = self._item_losses(features, h, packing)
         losses = {
