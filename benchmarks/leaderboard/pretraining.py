@@ -122,7 +122,7 @@ def draw(path: Path, title: str, found: Sequence[Pretraining]) -> Path:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     kinds = list(dict.fromkeys(each.name for each in found))
     for each in found:
         first = next(other for other in found if other.name == each.name) is each
@@ -134,7 +134,7 @@ def draw(path: Path, title: str, found: Sequence[Pretraining]) -> Path:
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{MEASURE} of the next item")
     axes.grid(color="0.92")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3)
     figure.suptitle(title)
     return write_figure(path, figure)
 
