@@ -23,6 +23,7 @@ from serving.versions import Versions, servable
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
+STOPS = {signal.SIGTERM, signal.SIGINT}
 _SPARE_THREADS = 32
 """For the calls that are refused, for status and health, and for messages that come slowly."""
 
@@ -182,14 +183,14 @@ def main(arguments: list[str] | None = None) -> int:
         except OSError as error:
             parser.error(f"{option}: {host}:{port}: {error.strerror}")
     start_logging(config.log_format)
+    # Before any thread is started, for each inherits it: the signals wait until the main thread
+    # takes them. A handler that runs as that thread goes to sleep would not wake it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     start_tensorflow()
     import tensorflow as tf
 
     # A setting of the process, before its first operation.
     tf.config.threading.set_intra_op_parallelism_threads(config.operation_threads)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     try:
         server = Server(model, folder, config)
         server.start()
@@ -201,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
         logger.info("metrics on http://%s:%d/metrics", LOOPBACK, server.metrics_port)
     if port_file:
         write_text(port_file, str(server.port))
-    stop.wait()
+    signal.sigwait(STOPS)
     logger.info("stopping once the calls under way have ended")
     server.stop()
     return 0

@@ -459,6 +459,15 @@ def test_the_command_serves_and_stops_on_sigterm(folder, tmp_path):
             time.sleep(0.1)
         with Client(f"127.0.0.1:{port_file.read_text()}", "films") as client:
             assert client.predict(None, request(SCHEMA))["click"].shape == (1, 4)
+            threads = Path(f"/proc/{process.pid}/task").glob("*/status")
+            blocked = [
+                int(re.search(r"SigBlk:\s*(\w+)", path.read_text())[1], 16)
+                for path in threads
+                if path.parent.name != str(process.pid)
+            ]
+        # The main thread waits for them; in another they would end the process, calls and all.
+        assert len(blocked) > 4
+        assert all(mask >> signal.SIGTERM - 1 & mask >> signal.SIGINT - 1 & 1 for mask in blocked)
         os.kill(process.pid, signal.SIGTERM)
         _, said = process.communicate(timeout=30)
         assert process.returncode == 0, said
