@@ -23,7 +23,7 @@ from serving.versions import Versions, servable
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-STOPS = {signal.SIGTERM, signal.SIGINT}
+_STOPS = {signal.SIGTERM, signal.SIGINT}
 _SPARE_THREADS = 32
 """For the calls that are refused, for status and health, and for messages that come slowly."""
 
@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     start_logging(config.log_format)
     # Before any thread is started, for each inherits it: the signals wait until the main thread
     # takes them. A handler that runs as that thread goes to sleep would not wake it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     start_tensorflow()
     import tensorflow as tf
 
@@ -202,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
         logger.info("metrics on http://%s:%d/metrics", LOOPBACK, server.metrics_port)
     if port_file:
         write_text(port_file, str(server.port))
-    signal.sigwait(STOPS)
+    signal.sigwait(_STOPS)
     logger.info("stopping once the calls under way have ended")
     server.stop()
     return 0
